@@ -1,0 +1,2 @@
+//! How is the switch configured, observed and kept running?
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Where is the text? In the Markdown files beside `src/`; this crate only holds the tests that keep them true.

@@ -1,0 +1,2 @@
+//! How does a frame travel through the switch?
+#![forbid(unsafe_code)]
