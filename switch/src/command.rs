@@ -1,0 +1,49 @@
+//! What can the control thread ask of a worker, and what does a worker answer?
+//!
+//! Both travel on bounded single-producer rings. A worker never frees what it is given: whatever it no longer needs goes
+//! back in an event, and the control thread drops it.
+
+use crate::config::{DeviceIndex, Snapshot};
+use crate::port::{Receive, Transmit};
+use std::sync::Arc;
+
+/// Control thread → worker.
+pub enum Command {
+    /// Poll this queue from now on.
+    Receive {
+        /// The device that the queue belongs to.
+        device: DeviceIndex,
+        /// The queue's number on that device.
+        queue: u16,
+        /// Its receiving side.
+        side: Box<dyn Receive>,
+    },
+    /// Transmit on this device from now on; a device has at most one transmitting side on a worker.
+    Transmit {
+        /// The device.
+        device: DeviceIndex,
+        /// Its transmitting side.
+        side: Box<dyn Transmit>,
+    },
+    /// Give back every side of this device, and answer [`Event::Detached`]. No snapshot in force refers to it any more.
+    Detach(DeviceIndex),
+    /// Forward by this configuration from now on, and answer [`Event::Installed`] with the old one.
+    Install(Arc<Snapshot>),
+}
+
+/// Worker → control thread.
+pub enum Event {
+    /// A receiving side that the worker no longer uses.
+    ReceiveReturned(DeviceIndex, Box<dyn Receive>),
+    /// A transmitting side that the worker no longer uses.
+    TransmitReturned(DeviceIndex, Box<dyn Transmit>),
+    /// All sides of the device have been returned.
+    Detached(DeviceIndex),
+    /// The snapshot of this generation is in force on this worker; the one before it comes back.
+    Installed {
+        /// Of the snapshot now in force.
+        generation: u64,
+        /// The snapshot that it replaced.
+        old: Arc<Snapshot>,
+    },
+}

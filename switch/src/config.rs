@@ -1,0 +1,100 @@
+//! What does a worker know about ports, VLANs and bridges? An immutable value, replaced as a whole.
+
+use crate::counters::PortCounters;
+use crate::limits::VLANS;
+use crate::table::fdb::Fdb;
+use crate::table::flood::FloodTable;
+use crate::table::vlan::VlanPolicy;
+use std::sync::Arc;
+
+/// Number of a port, dense, the same on all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortIndex(pub u16);
+
+impl PortIndex {
+    /// No port.
+    pub const NONE: PortIndex = PortIndex(u16::MAX);
+}
+
+/// Number of a network device, dense, the same on all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeviceIndex(pub u16);
+
+/// Everything the packet path reads and does not write, but for the FDBs and the counters inside, which workers do write.
+#[derive(Default)]
+pub struct Snapshot {
+    /// Rises with every snapshot.
+    pub generation: u64,
+    /// By [`DeviceIndex`].
+    pub devices: Vec<Option<Device>>,
+    /// By [`PortIndex`].
+    pub ports: Vec<Option<Port>>,
+    /// By [`Port::bridge`].
+    pub bridges: Vec<Bridge>,
+}
+
+impl Snapshot {
+    /// The device, if it is configured.
+    #[inline]
+    pub fn device(&self, index: DeviceIndex) -> Option<&Device> {
+        self.devices.get(usize::from(index.0))?.as_ref()
+    }
+
+    /// The port, if it is configured.
+    #[inline]
+    pub fn port(&self, index: PortIndex) -> Option<&Port> {
+        self.ports.get(usize::from(index.0))?.as_ref()
+    }
+}
+
+/// A network device: one or several ports share it.
+pub struct Device {
+    /// Which port a frame from this device belongs to.
+    pub ingress: Ingress,
+    /// The sender may have left TCP and UDP checksums to the device (veth): only the pseudo-header's sum is in them.
+    pub partial_checksums: bool,
+    /// The worker that transmits for workers which have no transmitting side of this device.
+    pub home: u16,
+}
+
+/// Which port a frame belongs to.
+pub enum Ingress {
+    /// All frames belong to this port.
+    Port(PortIndex),
+    /// The outermost 802.1Q tag (TPID 0x8100) selects the port and is taken off; [`PortIndex::NONE`] where no port claims
+    /// the VLAN. Untagged and priority-tagged frames belong to nobody here.
+    Vlans(Box<[PortIndex; VLANS]>),
+}
+
+/// A bridge's port.
+pub struct Port {
+    /// Index into [`Snapshot::bridges`].
+    pub bridge: u16,
+    /// The device that it receives from and transmits on.
+    pub device: DeviceIndex,
+    /// For a port that is one VLAN of an uplink: the tag that the device's frames carry outside of all the bridge knows.
+    pub link_vid: Option<u16>,
+    /// Which VLANs it carries and in what form.
+    pub vlan: VlanPolicy,
+    /// Longest payload in octets (after the Ethernet header and tags) that leaves by it.
+    pub mtu: u32,
+    /// True where unfinished checksums must be completed before they leave (NICs, uplinks); false where the receiver
+    /// accepts a request to complete them (veth).
+    pub complete_checksums: bool,
+    /// Does not talk to other protected ports.
+    pub protected: bool,
+    /// One block for each worker, in worker order.
+    pub counters: Arc<[PortCounters]>,
+}
+
+/// A bridge: one learning domain for each VLAN.
+pub struct Bridge {
+    /// What has been learned. Shared by all workers and all snapshots of this bridge.
+    pub fdb: Arc<Fdb>,
+    /// Who gets a frame whose destination is not known.
+    pub flood: FloodTable,
+    /// VLANs in which nothing is learned and everything is flooded (`flood_vlans`), one bit each.
+    pub flood_vlans: Option<Box<[u64; VLANS / 64]>>,
+    /// Forward reserved multicast instead of dropping it (`other_config:forward-bpdu`).
+    pub forward_bpdu: bool,
+}

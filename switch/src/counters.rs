@@ -1,0 +1,97 @@
+//! How are packets counted without locks, and read without stopping anybody?
+//!
+//! One writer for each counter (a worker), any number of readers: plain relaxed loads and stores, no read-modify-write.
+
+use crate::reason::Reason;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A count that one worker raises and anybody reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the counter's one writer may call this: concurrent additions would be lost.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// The count now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker counts on one port.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct PortCounters {
+    /// Packets that came in by the port, dropped ones included.
+    pub rx_packets: Counter,
+    /// Octets that came in, without FCS.
+    pub rx_bytes: Counter,
+    /// Packets handed to the port's device.
+    pub tx_packets: Counter,
+    /// Octets handed to the port's device, padding and tags included, without FCS.
+    pub tx_bytes: Counter,
+    /// Packets dropped, by reason: at ingress under the port they came in by, at egress under the port they should have left by.
+    pub drops: [Counter; Reason::COUNT],
+}
+
+impl Default for PortCounters {
+    fn default() -> Self {
+        Self {
+            rx_packets: Counter::default(),
+            rx_bytes: Counter::default(),
+            tx_packets: Counter::default(),
+            tx_bytes: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl PortCounters {
+    /// Counts `n` packets dropped for `reason`.
+    #[inline]
+    pub fn dropped(&self, reason: Reason, n: u64) {
+        self.drops[reason as usize].add(n);
+    }
+}
+
+/// The sum over all workers of what they counted on one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortTotals {
+    /// Packets that came in.
+    pub rx_packets: u64,
+    /// Octets that came in.
+    pub rx_bytes: u64,
+    /// Packets that left.
+    pub tx_packets: u64,
+    /// Octets that left.
+    pub tx_bytes: u64,
+    /// Packets dropped, in the order of [`Reason::ALL`].
+    pub drops: [u64; Reason::COUNT],
+}
+
+impl PortTotals {
+    /// Sums the workers' counters.
+    pub fn sum(workers: &[PortCounters]) -> Self {
+        let mut totals = Self::default();
+        for counters in workers {
+            totals.rx_packets += counters.rx_packets.get();
+            totals.rx_bytes += counters.rx_bytes.get();
+            totals.tx_packets += counters.tx_packets.get();
+            totals.tx_bytes += counters.tx_bytes.get();
+            for (total, counter) in totals.drops.iter_mut().zip(&counters.drops) {
+                *total += counter.get();
+            }
+        }
+        totals
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.drops[reason as usize]
+    }
+}

@@ -1,0 +1,35 @@
+//! Where do packets come from, and where do they go?
+//!
+//! A device has a receiving and a transmitting side, which need not be the same device nor live on the same worker. Both
+//! are handed to workers as trait objects: one virtual call a burst to receive, one a packet to send.
+
+pub mod memory;
+pub mod xsk;
+
+use crate::path::edit::Edit;
+use crate::reason::Reason;
+use shunt_ffi::Packet;
+
+/// The receiving side of one queue of a device.
+pub trait Receive: Send {
+    /// Takes up to `max` packets, which stay readable until [`Receive::release`]. Returns how many are held.
+    /// Called only when none are held.
+    fn receive(&mut self, max: usize) -> usize;
+
+    /// The held packet number `index`, below what [`Receive::receive`] returned.
+    fn packet(&self, index: usize) -> Packet<'_>;
+
+    /// Gives the frames of all held packets back to whoever fills them.
+    fn release(&mut self);
+}
+
+/// The transmitting side of a device, as one worker sees it.
+pub trait Transmit: Send {
+    /// Writes a copy of `packet`, changed as `edit` says, into a frame of this device and queues it. Returns the octets
+    /// that will leave, or why the copy could not be queued.
+    fn send(&mut self, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason>;
+
+    /// Makes the device take what is queued, and takes back frames it is done with. Returns true while queued packets
+    /// remain that it did not take: call again.
+    fn flush(&mut self) -> bool;
+}

@@ -1,0 +1,94 @@
+//! Why was a packet dropped? The one list: counters, statistics, documentation and sFlow's discard codes come from it.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $sflow:literal;)*) => {
+        /// Why a packet, or one copy of it, did not leave. Every such packet is counted under exactly one of these.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason { $($(#[doc = $doc])* $variant),* }
+
+        impl Reason {
+            /// All reasons, in counter order.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant),*];
+            /// How many there are: the length of a table of counters.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name in `port/stats`, and after `drop_` in an Interface's `statistics`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name),* }
+            }
+
+            /// One sentence for the operator: what happened.
+            pub const fn text(self) -> &'static str {
+                match self { $(Reason::$variant => concat!($($doc),*).trim_ascii()),* }
+            }
+
+            /// The discard reason code of sFlow's `drops` specification (sflow.org, "sFlow Dropped Packet Notification").
+            pub const fn sflow_code(self) -> u32 {
+                match self { $(Reason::$variant => $sflow),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The frame is shorter than an Ethernet header.
+    TruncatedEthernet = "truncated_ethernet", 260;
+    /// A VLAN tag's TPID is there, but the frame ends before the tag does.
+    TruncatedVlan = "truncated_vlan", 260;
+    /// The frame is longer, or in more pieces, than the switch carries.
+    Oversized = "oversized", 272;
+    /// No port claims the frame: its device or VLAN was just removed from the configuration.
+    NoPort = "no_port", 261;
+    /// The destination is a reserved multicast address (01:80:c2:00:00:0x and the vendors' lists), which a bridge does not forward.
+    ReservedMulticast = "reserved_multicast", 294;
+    /// A tagged frame came in on an access port.
+    TaggedOnAccess = "tagged_on_access", 264;
+    /// The frame's VLAN is not one that the ingress port carries.
+    IngressVlan = "ingress_vlan", 265;
+    /// The frame's customer VLAN is not in the ingress port's `cvlans`.
+    IngressCvlan = "ingress_cvlan", 265;
+    /// The destination is known to be on the port that the frame came in by.
+    Hairpin = "hairpin", 268;
+    /// The destination is known on a port that does not carry the frame's VLAN, or cannot carry the frame's tags.
+    EgressVlan = "egress_vlan", 267;
+    /// The destination is on a protected port, and so is the source.
+    Protected = "protected", 268;
+    /// The destination is unknown or a group, and no other port carries the frame's VLAN.
+    FloodEmpty = "flood_empty", 267;
+    /// The destination is known on a port that is gone.
+    StalePort = "stale_port", 269;
+    /// The frame's payload is longer than the egress port's MTU.
+    MtuExceeded = "mtu_exceeded", 272;
+    /// The egress port's transmit ring or frames are all in use: the receiver or the link is slower than the senders.
+    TxFull = "tx_full", 273;
+    /// The egress device is down or refused the frame.
+    TxDown = "tx_down", 262;
+    /// The way to the worker that owns the egress port is full.
+    CrossingFull = "crossing_full", 273;
+    /// The kernel found no free receive frame: the worker is slower than the senders.
+    RxNoFrame = "rx_no_frame", 273;
+    /// The kernel found the receive ring full: the worker is slower than the senders.
+    RxRingFull = "rx_ring_full", 273;
+    /// The kernel could not put the frame into a receive frame.
+    RxKernel = "rx_kernel", 273;
+    /// The kernel handed over, or refused, a descriptor that makes no sense.
+    Descriptor = "descriptor", 256;
+    /// The egress device dropped the frame after the switch had handed it over.
+    DeviceTx = "device_tx", 262;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_snake_case_and_explained() {
+        let mut seen = std::collections::HashSet::new();
+        for reason in Reason::ALL {
+            assert!(seen.insert(reason.name()), "{} twice", reason.name());
+            assert!(reason.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(reason.text().ends_with('.'), "{:?}", reason.text());
+        }
+    }
+}
