@@ -1,5 +1,32 @@
 //! How do AF_XDP, XDP programs and the rest of the kernel look from safe Rust? (The only crate with unsafe.)
+//!
+//! A device is taken by [`Attachment::open`], which returns for each queue a receiving half ([`XskRx`]) and a transmitting
+//! half ([`XskTx`]). A received packet is read where the kernel put it and its frames go straight back; whatever leaves is
+//! written into frames of the queue it leaves by. Nothing on that way allocates, blocks or panics on what the kernel says.
 
+pub mod attachment;
+pub mod descriptor;
+pub mod error;
+pub mod frame;
+pub mod kernel;
+mod link;
+pub mod netns;
 pub mod packet;
+mod pool;
+pub mod program;
+pub mod ring;
+pub mod rx;
+mod socket;
+pub mod tx;
+pub mod umem;
+pub mod xdp_query;
 
+pub use attachment::{AttachError, Attachment, QueueOptions, WantedMode, XdpMode, XdpStatistics};
+pub use error::SyscallError;
+pub use frame::FrameCount;
 pub use packet::{Packet, SEGMENTS_MAX};
+pub use program::{Claims, ProgramError, QUEUES_MAX};
+pub use rx::XskRx;
+pub use socket::Socket;
+pub use tx::{ChecksumRequest, Flush, TxRefused, TxState, TxWriter, XskTx};
+pub use umem::Umem;

@@ -1,0 +1,184 @@
+//! How do received packets reach the switch, and how do their frames get back to the kernel?
+//!
+//! One [`XskRx`] is the receiving half of a queue: the receive ring (kernel → us) and the fill ring (us → kernel). Its frames
+//! are in the fill ring, with the kernel, or in packets that the switch is reading; the fill ring has room for all of them.
+
+use crate::descriptor::{self, Descriptor, Fault, Faults, Segment};
+use crate::frame::{Frame, FrameCount, Lent, carve};
+use crate::packet::{Packet, SEGMENTS_MAX};
+use crate::pool::Pool;
+use crate::ring::{Consumer, Producer};
+use crate::socket::Socket;
+use crate::umem::Umem;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+/// The receiving half of a queue.
+pub struct XskRx {
+    rx: Consumer<Descriptor>,
+    fill: Producer<u64>,
+    umem: Arc<Umem>,
+    lent: Lent,
+    /// Frames that the fill ring had no room for: none unless the kernel's index is broken.
+    spare: Pool,
+    /// Pieces of held packets in order, then those of a packet whose end has not yet arrived.
+    segments: Vec<Segment>,
+    /// Of each held packet, where its pieces are in `segments`.
+    packets: Vec<Range<u32>>,
+    /// Where in `segments` the packet that is arriving begins.
+    arriving: usize,
+    /// The packet that is arriving is being dropped up to its end.
+    discarding: bool,
+    faults: Arc<Faults>,
+    socket: Option<Arc<Socket>>,
+}
+
+impl XskRx {
+    /// The receiving half over these rings, with the chunks of `frames`, all of which go into the fill ring at once.
+    /// `socket` is `None` where a test plays the kernel.
+    pub(crate) fn new(
+        rx: Consumer<Descriptor>,
+        fill: Producer<u64>,
+        umem: Arc<Umem>,
+        frames: Range<u32>,
+        faults: Arc<Faults>,
+        socket: Option<Arc<Socket>>,
+    ) -> Self {
+        let count = frames.end - frames.start;
+        let mut half = Self {
+            rx,
+            fill,
+            umem,
+            lent: Lent::new(frames.start, count),
+            spare: Pool::empty(count),
+            segments: Vec::with_capacity(count as usize),
+            packets: Vec::with_capacity(count as usize),
+            arriving: 0,
+            discarding: false,
+            faults,
+            socket,
+        };
+        for frame in carve(frames.start, count) {
+            half.give_back(frame);
+        }
+        half.fill.publish();
+        half
+    }
+
+    /// Takes up to `max` whole packets, which stay readable until [`XskRx::release`]. Returns how many are held; while
+    /// packets are held from before, takes no more.
+    #[inline]
+    pub fn receive(&mut self, max: usize) -> usize {
+        if self.packets.is_empty() {
+            while self.packets.len() < max {
+                let Some(descriptor) = self.rx.read() else { break };
+                self.accept(descriptor);
+            }
+            self.rx.release();
+            for _ in 0..self.rx.take_index_faults() {
+                self.faults.add(Fault::RingIndex);
+            }
+        }
+        self.packets.len()
+    }
+
+    /// The held packet number `index`.
+    ///
+    /// # Panics
+    /// If fewer packets are held.
+    #[inline]
+    pub fn packet(&self, index: usize) -> Packet<'_> {
+        let range = &self.packets[index];
+        let mut packet = Packet::default();
+        for segment in &self.segments[range.start as usize..range.end as usize] {
+            packet.push(self.umem.octets(&segment.frame, segment.offset, segment.len));
+        }
+        packet
+    }
+
+    /// Gives the frames of all held packets back to the kernel. A packet whose end has not yet arrived stays.
+    #[inline]
+    pub fn release(&mut self) {
+        for _ in 0..self.spare.len() {
+            let Some(frame) = self.spare.take() else { break };
+            self.give_back(frame);
+        }
+        // Piece by piece, as `give_back` needs all of `self`: the pieces that stay move to the front at the end.
+        let (fill, lent, spare, umem) = (&mut self.fill, &mut self.lent, &mut self.spare, &self.umem);
+        for segment in self.segments.drain(..self.arriving) {
+            give_back(segment.frame, fill, lent, spare, umem);
+        }
+        self.packets.clear();
+        self.arriving = 0;
+        self.fill.publish();
+        if self.fill.needs_wakeup()
+            && let Some(socket) = &self.socket
+        {
+            socket.wake_receive();
+        }
+    }
+
+    /// Where this half's frames are.
+    pub fn frames(&self) -> FrameCount {
+        FrameCount {
+            total: self.lent.total(),
+            free: self.spare.len(),
+            held: self.segments.len() as u32,
+            in_kernel: self.lent.lent(),
+        }
+    }
+
+    /// The descriptor to poll for packets. None where a test plays the kernel.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_deref().map(AsFd::as_fd)
+    }
+
+    #[inline]
+    fn accept(&mut self, descriptor: Descriptor) {
+        match descriptor::received(descriptor, &mut self.lent, self.umem.chunk_bytes()) {
+            Ok(segment) if self.discarding => self.give_back(segment.frame),
+            Ok(segment) if self.segments.len() - self.arriving < SEGMENTS_MAX => self.segments.push(segment),
+            Ok(segment) => self.refuse(Fault::TooManySegments, Some(segment.frame)),
+            Err((fault, frame)) => self.refuse(fault, frame),
+        }
+        if descriptor.options & libc::XDP_PKT_CONTD == 0 {
+            let end = self.segments.len();
+            if self.arriving < end {
+                self.packets.push(self.arriving as u32..end as u32);
+            }
+            self.arriving = end;
+            self.discarding = false;
+        }
+    }
+
+    /// Drops the packet that is arriving, up to its end.
+    #[cold]
+    fn refuse(&mut self, fault: Fault, frame: Option<Frame>) {
+        self.faults.add(fault);
+        self.discarding = true;
+        if let Some(frame) = frame {
+            self.give_back(frame);
+        }
+        while self.segments.len() > self.arriving {
+            let Some(segment) = self.segments.pop() else { break };
+            self.give_back(segment.frame);
+        }
+    }
+
+    #[inline]
+    fn give_back(&mut self, frame: Frame) {
+        give_back(frame, &mut self.fill, &mut self.lent, &mut self.spare, &self.umem);
+    }
+}
+
+/// Puts the frame into the fill ring, not yet published.
+#[inline]
+fn give_back(frame: Frame, fill: &mut Producer<u64>, lent: &mut Lent, spare: &mut Pool, umem: &Umem) {
+    if fill.room(1) == 0 {
+        return spare.put(frame);
+    }
+    let chunk = lent.lend(frame);
+    let written = fill.write(u64::from(chunk) * u64::from(umem.chunk_bytes()));
+    debug_assert!(written, "there was room");
+}

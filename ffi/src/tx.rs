@@ -1,0 +1,306 @@
+//! How are packets written into frames and handed to the kernel, and how do the frames come back?
+//!
+//! One [`XskTx`] is the transmitting half of a queue: the transmit ring (us → kernel) and the completion ring (kernel → us).
+//! A packet is written by a [`TxWriter`], queued by its commit, and taken by the kernel at [`XskTx::flush`].
+
+use crate::descriptor::{self, Descriptor, Fault, Faults};
+use crate::frame::{Frame, FrameCount, Lent, carve};
+use crate::packet::SEGMENTS_MAX;
+use crate::pool::Pool;
+use crate::ring::{Consumer, Producer};
+use crate::socket::{Socket, TX_METADATA_BYTES};
+use crate::umem::Umem;
+use arrayvec::ArrayVec;
+use rustix::io::Errno;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Where in a chunk a packet begins. The kernel refuses descriptors with less than the metadata's length before them,
+/// whether or not they use it (xp_aligned_validate_desc).
+const START: u32 = TX_METADATA_BYTES;
+
+/// Asks the receiver or the device to complete a checksum: the ones' complement sum from `start` to the packet's end is to be
+/// stored `offset` octets after `start`. The field must hold the sum of the pseudo-header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChecksumRequest {
+    /// Octets from the packet's first to the L4 header's first.
+    pub start: u16,
+    /// Octets from there to the checksum field: 16 for TCP, 6 for UDP.
+    pub offset: u16,
+}
+
+/// Why a packet cannot be written now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxRefused {
+    /// The transmit ring is full: flush, and look whether the kernel takes anything.
+    RingFull,
+    /// All frames are with the kernel: the receiver or the link is slower than we are.
+    NoFrame,
+    /// The packet needs more frames than this queue sends as one packet, or has no octets.
+    Length,
+}
+
+/// What the kernel said when it was told to transmit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TxState {
+    /// It took what it could.
+    #[default]
+    Up,
+    /// It takes no more for the moment: ENOBUFS, or EAGAIN without progress.
+    Busy,
+    /// The device is down (ENETDOWN); what is queued leaves when it is up again.
+    Down,
+    /// The device no longer exists (ENXIO, ENODEV); what is queued never leaves.
+    Gone,
+    /// Any other error number.
+    Failed(i32),
+}
+
+/// What a flush left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flush {
+    /// Queued frames that the kernel did not take.
+    pub pending: u32,
+    /// Why.
+    pub state: TxState,
+}
+
+/// What the transmitting half of a queue can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TxAbilities {
+    /// Frames that one packet may span.
+    pub(crate) segments_max: usize,
+    /// The kernel takes checksum requests.
+    pub(crate) checksum: bool,
+}
+
+/// The transmitting half of a queue.
+pub struct XskTx {
+    tx: Producer<Descriptor>,
+    completion: Consumer<u64>,
+    umem: Arc<Umem>,
+    lent: Lent,
+    free: Pool,
+    abilities: TxAbilities,
+    faults: Arc<Faults>,
+    socket: Option<Arc<Socket>>,
+}
+
+impl XskTx {
+    /// The transmitting half over these rings, with the chunks of `frames`. `socket` is `None` where a test plays the kernel.
+    pub(crate) fn new(
+        tx: Producer<Descriptor>,
+        completion: Consumer<u64>,
+        umem: Arc<Umem>,
+        frames: Range<u32>,
+        abilities: TxAbilities,
+        faults: Arc<Faults>,
+        socket: Option<Arc<Socket>>,
+    ) -> Self {
+        let count = frames.end - frames.start;
+        let lent = Lent::new(frames.start, count);
+        let free = Pool::new(carve(frames.start, count));
+        Self { tx, completion, umem, lent, free, abilities, faults, socket }
+    }
+
+    /// True if the kernel takes [`ChecksumRequest`]s; otherwise the caller must complete checksums itself.
+    pub fn tx_checksum(&self) -> bool {
+        self.abilities.checksum
+    }
+
+    /// Longest packet in octets.
+    pub fn len_max(&self) -> usize {
+        self.abilities.segments_max * self.capacity()
+    }
+
+    /// Starts a packet of exactly `len` octets. If ring or frames are used up, looks once for completions.
+    #[inline]
+    pub fn start(&mut self, len: usize) -> Result<TxWriter<'_>, TxRefused> {
+        let capacity = self.capacity();
+        let count = if len <= capacity { 1 } else { len.div_ceil(capacity) };
+        if len == 0 || count > self.abilities.segments_max {
+            return Err(TxRefused::Length);
+        }
+        if self.free.len() < count as u32 {
+            self.reclaim();
+            if self.free.len() < count as u32 {
+                return Err(TxRefused::NoFrame);
+            }
+        }
+        if self.tx.room(count as u32) < count as u32 {
+            self.note_index_faults();
+            return Err(TxRefused::RingFull);
+        }
+        let mut frames = ArrayVec::new();
+        for _ in 0..count {
+            frames.extend(self.free.take());
+        }
+        Ok(TxWriter { tx: self, frames, len, current: 0, at: 0, written: 0 })
+    }
+
+    /// Hands what is queued to the kernel and takes back frames that it is done with. Calls the kernel again while that makes
+    /// progress, so the number of calls is bounded by the number of queued packets.
+    #[inline]
+    pub fn flush(&mut self) -> Flush {
+        self.tx.publish();
+        let mut flush = Flush { pending: self.tx.pending(), state: TxState::Up };
+        while flush.pending > 0 && self.tx.needs_wakeup() {
+            let Some(socket) = &self.socket else { break };
+            let answer = socket.kick();
+            let before = std::mem::replace(&mut flush.pending, self.tx.pending());
+            flush.state = state_of(answer);
+            let again = matches!(flush.state, TxState::Up | TxState::Busy);
+            if !again || flush.pending >= before {
+                break;
+            }
+        }
+        if flush.pending == 0 {
+            flush.state = TxState::Up;
+        }
+        self.reclaim();
+        self.note_index_faults();
+        flush
+    }
+
+    /// Takes back the frames that the kernel is done with.
+    #[inline]
+    pub fn reclaim(&mut self) {
+        while let Some(addr) = self.completion.read() {
+            match descriptor::completed(addr, &mut self.lent, self.umem.chunk_bytes()) {
+                Ok(frame) => self.free.put(frame),
+                Err(fault) => self.faults.add(fault),
+            }
+        }
+        self.completion.release();
+    }
+
+    /// Where this half's frames are.
+    pub fn frames(&self) -> FrameCount {
+        FrameCount { total: self.lent.total(), free: self.free.len(), held: 0, in_kernel: self.lent.lent() }
+    }
+
+    /// Octets of a packet that fit into one frame.
+    #[inline]
+    fn capacity(&self) -> usize {
+        (self.umem.chunk_bytes() - START) as usize
+    }
+
+    #[inline]
+    fn note_index_faults(&mut self) {
+        for _ in 0..self.tx.take_index_faults() + self.completion.take_index_faults() {
+            self.faults.add(Fault::RingIndex);
+        }
+    }
+}
+
+/// EAGAIN is the normal answer of a kernel that has sent as many packets as one call may, EBUSY of a device that dropped one.
+fn state_of(answer: Result<(), Errno>) -> TxState {
+    match answer {
+        Ok(()) => TxState::Up,
+        Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) => TxState::Busy,
+        Err(Errno::NETDOWN) => TxState::Down,
+        Err(Errno::NXIO | Errno::NODEV) => TxState::Gone,
+        Err(errno) => TxState::Failed(errno.raw_os_error()),
+    }
+}
+
+/// A packet that is being written. Dropped without commit, it leaves nothing behind.
+pub struct TxWriter<'a> {
+    tx: &'a mut XskTx,
+    frames: ArrayVec<Frame, SEGMENTS_MAX>,
+    len: usize,
+    /// Which frame is written next, and where in it, from the packet's first octet in that frame.
+    current: usize,
+    at: usize,
+    written: usize,
+}
+
+impl TxWriter<'_> {
+    /// Appends octets.
+    ///
+    /// # Panics
+    /// If more are appended than were announced to [`XskTx::start`].
+    #[inline]
+    pub fn append(&mut self, octets: &[u8]) {
+        assert!(octets.len() <= self.len - self.written, "more octets than announced");
+        self.written += octets.len();
+        let capacity = self.tx.capacity();
+        let mut rest = octets;
+        while !rest.is_empty() {
+            if self.at == capacity {
+                self.current += 1;
+                self.at = 0;
+            }
+            let (now, later) = rest.split_at(rest.len().min(capacity - self.at));
+            let chunk = self.tx.umem.octets_mut(&mut self.frames[self.current]);
+            chunk[START as usize + self.at..][..now.len()].copy_from_slice(now);
+            self.at += now.len();
+            rest = later;
+        }
+    }
+
+    /// Overwrites octets at `offset`, which must have been appended and lie in the first frame: the headers.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[inline]
+    pub fn patch(&mut self, offset: usize, octets: &[u8]) {
+        let end = self.written.min(self.tx.capacity());
+        assert!(offset <= end && octets.len() <= end - offset, "patch beyond the first frame");
+        let chunk = self.tx.umem.octets_mut(&mut self.frames[0]);
+        chunk[START as usize + offset..][..octets.len()].copy_from_slice(octets);
+    }
+
+    /// Queues the packet; the kernel sees it at the next flush. A request that reaches beyond the first frame is left out and
+    /// counted: the kernel would stop at such a packet for ever.
+    ///
+    /// # Panics
+    /// If fewer octets were appended than announced.
+    #[inline]
+    pub fn commit(mut self, checksum: Option<ChecksumRequest>) {
+        assert_eq!(self.written, self.len, "fewer octets than announced");
+        let capacity = self.tx.capacity();
+        let mut options = 0;
+        if let Some(request) = checksum {
+            options |= self.write_metadata(request, self.len.min(capacity));
+        }
+        let mut rest = self.len;
+        for frame in std::mem::take(&mut self.frames) {
+            let len = rest.min(capacity);
+            rest -= len;
+            if rest > 0 {
+                options |= libc::XDP_PKT_CONTD;
+            }
+            let chunk = self.tx.lent.lend(frame);
+            let addr = u64::from(chunk) * u64::from(self.tx.umem.chunk_bytes()) + u64::from(START);
+            let written = self.tx.tx.write(Descriptor { addr, len: len as u32, options });
+            debug_assert!(written, "start() made sure of the room");
+            options = 0;
+        }
+    }
+
+    /// Writes `struct xsk_tx_metadata` before the packet; returns the option that says so.
+    #[inline]
+    fn write_metadata(&mut self, request: ChecksumRequest, first_len: usize) -> u32 {
+        let fits = usize::from(request.start) + usize::from(request.offset) + 2 <= first_len;
+        if !fits || !self.tx.abilities.checksum {
+            self.tx.faults.add(Fault::ChecksumRequest);
+            return 0;
+        }
+        let metadata = &mut self.tx.umem.octets_mut(&mut self.frames[0])[..START as usize];
+        metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
+        metadata[8..10].copy_from_slice(&request.start.to_ne_bytes());
+        metadata[10..12].copy_from_slice(&request.offset.to_ne_bytes());
+        metadata[12..16].fill(0);
+        libc::XDP_TX_METADATA
+    }
+}
+
+impl Drop for TxWriter<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        for frame in self.frames.drain(..) {
+            self.tx.free.put(frame);
+        }
+    }
+}

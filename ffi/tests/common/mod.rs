@@ -1,0 +1,133 @@
+//! What do the kernel tests share? A switch's and a container's namespace, and a raw socket at the container's end.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice};
+use shunt_ffi::netns::TestNamespace;
+use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XskRx, XskTx};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long a packet may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A veth pair between two namespaces.
+pub struct Wire {
+    pub switch: TestNamespace,
+    pub container: TestNamespace,
+    pub ifindex: u32,
+}
+
+impl Wire {
+    /// `sw0` in the switch's namespace, `ct0` in the container's. `more`: see [`TestNamespace::veth`].
+    pub fn new(more: &str) -> Self {
+        let (switch, container) = (TestNamespace::new(), TestNamespace::new());
+        let ifindex = switch.veth("sw0", &container, "ct0", more);
+        Self { switch, container, ifindex }
+    }
+
+    pub fn attach(&self, queues: u32, claims: &Claims) -> (Attachment, Vec<(XskRx, XskTx)>) {
+        let options = QueueOptions::default();
+        self.switch
+            .run(|| Attachment::open(self.ifindex, "sw0", queues, WantedMode::BestEffort, false, &options, claims))
+            .expect("attach")
+    }
+
+    /// A raw socket on the container's end.
+    pub fn raw(&self) -> Raw {
+        self.container.run(|| Raw::open("ct0"))
+    }
+}
+
+/// A packet socket on one device.
+pub struct Raw(OwnedFd);
+
+impl Raw {
+    /// In the current namespace.
+    pub fn open(device: &str) -> Self {
+        let all = Some(rustix::net::Protocol::from_raw(
+            std::num::NonZero::new(u32::from((libc::ETH_P_ALL as u16).to_be())).expect("not zero"),
+        ));
+        let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, all)
+            .expect("packet socket");
+        let index = netdevice::name_to_index(&socket, device).expect(device);
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+            sll_ifindex: index as i32,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        use std::os::fd::AsRawFd;
+        // SAFETY: a whole sockaddr_ll.
+        let bound = unsafe {
+            libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
+        };
+        assert_eq!(bound, 0);
+        Self(socket)
+    }
+
+    pub fn send(&self, packet: &[u8]) {
+        assert_eq!(rustix::net::send(&self.0, packet, SendFlags::empty()).expect("send"), packet.len());
+    }
+
+    /// The next packet that `wanted` likes, within [`PATIENCE`].
+    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut buffer = vec![0; 1 << 16];
+        while readable(self.0.as_fd(), deadline) {
+            let (len, _) = rustix::net::recv(&self.0, &mut buffer, RecvFlags::DONTWAIT).unwrap_or((0, 0));
+            if len > 0 && wanted(&buffer[..len]) {
+                buffer.truncate(len);
+                return Some(buffer);
+            }
+        }
+        None
+    }
+}
+
+/// Waits until the descriptor is readable; false at the deadline.
+pub fn readable(fd: std::os::fd::BorrowedFd<'_>, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&timeout)).unwrap_or(0) > 0
+}
+
+/// A frame of `len` octets with an EtherType of its own and a counting payload.
+pub fn frame(tag: Option<u16>, len: usize) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    if let Some(vid) = tag {
+        frame.extend([0x81, 0x00]);
+        frame.extend(vid.to_be_bytes());
+    }
+    frame.extend([0x88, 0xb5]);
+    frame.extend((frame.len()..len).map(|n| n as u8));
+    frame
+}
+
+/// The next packet that comes in by the queue, its octets joined, within [`PATIENCE`].
+pub fn next_packet(rx: &mut XskRx) -> Option<Vec<u8>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if rx.receive(1) > 0 {
+            let octets = rx.packet(0).segments().concat();
+            rx.release();
+            return Some(octets);
+        }
+        if !readable(rx.as_fd().expect("a real socket"), deadline) {
+            return None;
+        }
+    }
+}
+
+/// Sends a packet, written in pieces of odd sizes.
+pub fn send(tx: &mut XskTx, octets: &[u8], checksum: Option<shunt_ffi::ChecksumRequest>) -> shunt_ffi::Flush {
+    let mut writer = tx.start(octets.len()).expect("a free frame");
+    for piece in octets.chunks(617) {
+        writer.append(piece);
+    }
+    writer.commit(checksum);
+    tx.flush()
+}
