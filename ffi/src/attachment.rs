@@ -153,9 +153,9 @@ pub struct XdpStatistics {
     /// Packets dropped because the receive ring was full.
     pub rx_ring_full: u64,
     /// Packets dropped because the fill ring was empty.
-    pub rx_fill_ring_empty_descs: u64,
+    pub rx_fill_ring_empty: u64,
     /// Descriptors, addresses and indices from the kernel that made no sense.
-    pub descriptor_faults: u64,
+    pub faults: u64,
     /// Packets dropped because they came in more than [`SEGMENTS_MAX`] pieces.
     pub rx_too_many_segments: u64,
     /// Packets that left without the checksum completion that was asked for. A bug of ours.
@@ -249,27 +249,25 @@ impl Attachment {
     }
 
     /// The sums over all queues. Those of a device that is gone stay.
-    pub fn statistics(&self) -> Result<XdpStatistics, SyscallError> {
+    pub fn statistics(&self) -> XdpStatistics {
         let mut sum = XdpStatistics::default();
         for Queue { socket, faults } in &self.queues {
-            let kernel = socket.statistics()?;
+            let kernel = socket.statistics();
             sum.rx_dropped += kernel.rx_dropped;
             sum.rx_invalid_descs += kernel.rx_invalid_descs;
             sum.tx_invalid_descs += kernel.tx_invalid_descs;
             sum.rx_ring_full += kernel.rx_ring_full;
-            sum.rx_fill_ring_empty_descs += kernel.rx_fill_ring_empty_descs;
+            sum.rx_fill_ring_empty += kernel.rx_fill_ring_empty_descs;
             for fault in Fault::ALL {
                 let count = faults.get(fault);
                 match fault {
-                    Fault::Foreign | Fault::NotLent | Fault::Length | Fault::RingIndex => {
-                        sum.descriptor_faults += count
-                    }
+                    Fault::Foreign | Fault::NotLent | Fault::Length | Fault::RingIndex => sum.faults += count,
                     Fault::TooManySegments => sum.rx_too_many_segments += count,
                     Fault::ChecksumRequest => sum.tx_checksum_requests_refused += count,
                 }
             }
         }
-        Ok(sum)
+        sum
     }
 
     /// The sockets, one for each queue, to poll.

@@ -53,21 +53,20 @@ pub fn check() -> Result<KernelFeatures, KernelError> {
     }
 }
 
-/// Raises the limit of open files to what root may have, and lifts the limit of locked memory. What the process may not
-/// raise stays as it is: an attachment that needs more says so.
-pub fn raise_limits() {
+/// Raises the limit of open files to the most that there can be, and lifts the limit of locked memory: as far as the
+/// process may. Fails if it may not even use its own hard limits.
+pub fn raise_limits() -> Result<(), SyscallError> {
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
-    raise(Resource::Nofile, Some(most.unwrap_or(1 << 20)));
-    raise(Resource::Memlock, None);
+    raise(Resource::Nofile, "limit of open files", Some(most.unwrap_or(1 << 20)))?;
+    raise(Resource::Memlock, "limit of locked memory", None)
 }
 
 /// To `wanted` (`None` is no limit), or to the hard limit if that is all there is.
-fn raise(resource: Resource, wanted: Option<u64>) {
+fn raise(resource: Resource, object: &str, wanted: Option<u64>) -> Result<(), SyscallError> {
     let now = rustix::process::getrlimit(resource);
-    if rustix::process::setrlimit(resource, Rlimit { current: wanted, maximum: wanted }).is_err() {
-        // Without the privilege only the soft limit moves; if even that fails, it is as before.
-        let _ = rustix::process::setrlimit(resource, Rlimit { current: now.maximum, maximum: now.maximum });
-    }
+    rustix::process::setrlimit(resource, Rlimit { current: wanted, maximum: wanted })
+        .or_else(|_| rustix::process::setrlimit(resource, Rlimit { current: now.maximum, maximum: now.maximum }))
+        .map_err(|errno| SyscallError::new("setrlimit", object, errno))
 }
 
 /// How many descriptors the process may have now.

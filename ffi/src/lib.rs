@@ -4,9 +4,12 @@
 //! half ([`XskTx`]). A received packet is read where the kernel put it and its frames go straight back; whatever leaves is
 //! written into frames of the queue it leaves by. Nothing on that way allocates, blocks or panics on what the kernel says.
 
+pub mod alloc;
 pub mod attachment;
+pub mod cpu;
 pub mod descriptor;
 pub mod error;
+pub mod ethtool;
 pub mod frame;
 pub mod kernel;
 mod link;
@@ -24,6 +27,7 @@ pub mod xdp_query;
 pub use attachment::{AttachError, Attachment, QueueOptions, WantedMode, XdpMode, XdpStatistics};
 pub use error::SyscallError;
 pub use frame::FrameCount;
+pub use kernel::raise_limits;
 pub use packet::{Packet, SEGMENTS_MAX};
 pub use program::{Claims, ProgramError, QUEUES_MAX};
 pub use rx::XskRx;

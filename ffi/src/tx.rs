@@ -216,6 +216,12 @@ pub struct TxWriter<'a> {
 }
 
 impl TxWriter<'_> {
+    /// Octets announced to [`XskTx::start`].
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// Appends octets.
     ///
     /// # Panics
