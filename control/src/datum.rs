@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use uuid::Uuid;
 
+mod diff;
 pub mod text;
 
 /// Why a value was refused.
@@ -33,7 +34,7 @@ impl DatumError {
 }
 
 /// A finite real number with a total order (JSON has no NaN; minus zero is read as zero).
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Real(f64);
 
 impl Real {
@@ -56,15 +57,9 @@ impl Ord for Real {
     }
 }
 
-impl PartialOrd<f64> for Real {
-    fn partial_cmp(&self, other: &f64) -> Option<std::cmp::Ordering> {
-        self.0.partial_cmp(other)
-    }
-}
-
-impl PartialEq<f64> for Real {
-    fn eq(&self, other: &f64) -> bool {
-        self.0 == *other
+impl PartialOrd for Real {
+    fn partial_cmp(&self, other: &Real) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -136,10 +131,7 @@ impl Atom {
             AtomType::Integer => integer(json).map(Atom::Integer),
             AtomType::Real => json.as_f64().and_then(Real::new).map(Atom::Real),
             AtomType::Boolean => json.as_bool().map(Atom::Boolean),
-            AtomType::String => json
-                .as_str()
-                .filter(|s| !s.contains('\0'))
-                .map(|s| Atom::String(s.to_owned())),
+            AtomType::String => json.as_str().filter(|s| !s.contains('\0')).map(|s| Atom::String(s.to_owned())),
             AtomType::Uuid => return uuid(json, named).map(Atom::Uuid),
         };
         atom.ok_or_else(|| DatumError::Syntax(format!("expected {kind}, got {}", brief(json))))
@@ -150,9 +142,7 @@ impl Atom {
 fn integer(json: &Value) -> Option<i64> {
     const LIMIT: f64 = 9_007_199_254_740_992.0; // 2^53: every integer below is exact in a double
     json.as_i64().or_else(|| match json.as_f64() {
-        Some(real) if json.is_f64() && real.fract() == 0.0 && real.abs() < LIMIT => {
-            Some(real as i64)
-        }
+        Some(real) if json.is_f64() && real.fract() == 0.0 && real.abs() < LIMIT => Some(real as i64),
         _ => None,
     })
 }
@@ -163,30 +153,22 @@ fn uuid(json: &Value, named: Named<'_>) -> Result<Uuid, DatumError> {
     {
         match tag.as_str() {
             "uuid" => {
-                return parse_uuid(text)
-                    .ok_or_else(|| DatumError::Syntax(format!("\"{text}\" is not a valid UUID")));
+                return parse_uuid(text).ok_or_else(|| DatumError::Syntax(format!("\"{text}\" is not a valid UUID")));
             }
             "named-uuid" => {
                 return named(text).ok_or_else(|| {
-                    DatumError::Syntax(format!(
-                        "no row of this transaction is named \"{text}\" (uuid-name)"
-                    ))
+                    DatumError::Syntax(format!("no row of this transaction is named \"{text}\" (uuid-name)"))
                 });
             }
             _ => {}
         }
     }
-    Err(DatumError::Syntax(format!(
-        "expected [\"uuid\", ...] or [\"named-uuid\", ...], got {}",
-        brief(json)
-    )))
+    Err(DatumError::Syntax(format!("expected [\"uuid\", ...] or [\"named-uuid\", ...], got {}", brief(json))))
 }
 
 /// A UUID in its one canonical form: 36 characters with hyphens, no braces, no prefix.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
-    (text.len() == 36)
-        .then(|| Uuid::try_parse(text).ok())
-        .flatten()
+    (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
 /// The start of a JSON text, short enough for an error message.
@@ -229,22 +211,14 @@ impl Datum {
     }
 
     /// Reads the wire form and checks every constraint of the column.
-    pub fn from_json(
-        json: &Value,
-        column: &ColumnType,
-        named: Named<'_>,
-    ) -> Result<Datum, DatumError> {
+    pub fn from_json(json: &Value, column: &ColumnType, named: Named<'_>) -> Result<Datum, DatumError> {
         let datum = Datum::from_json_any_size(json, column, named)?;
         column.check_size(datum.len())?;
         Ok(datum)
     }
 
     /// As [`Datum::from_json`], but for the number of elements (conditions and mutations may have fewer).
-    pub fn from_json_any_size(
-        json: &Value,
-        column: &ColumnType,
-        named: Named<'_>,
-    ) -> Result<Datum, DatumError> {
+    pub fn from_json_any_size(json: &Value, column: &ColumnType, named: Named<'_>) -> Result<Datum, DatumError> {
         match &column.value {
             None => Datum::set_from_json(json, &column.key, named),
             Some(value) => Datum::map_from_json(json, &column.key, value, named),
@@ -258,41 +232,23 @@ impl Datum {
         let mut set = BTreeSet::new();
         for element in elements {
             if !set.insert(Atom::from_json(element, key, named)?) {
-                return Err(DatumError::Syntax(format!(
-                    "set contains {} twice",
-                    brief(element)
-                )));
+                return Err(DatumError::Syntax(format!("set contains {} twice", brief(element))));
             }
         }
         Ok(Datum::Set(set))
     }
 
-    fn map_from_json(
-        json: &Value,
-        key: &BaseType,
-        value: &BaseType,
-        named: Named<'_>,
-    ) -> Result<Datum, DatumError> {
-        let pairs = tagged(json, "map").ok_or_else(|| {
-            DatumError::Syntax(format!("expected [\"map\", [...]], got {}", brief(json)))
-        })?;
+    fn map_from_json(json: &Value, key: &BaseType, value: &BaseType, named: Named<'_>) -> Result<Datum, DatumError> {
+        let pairs = tagged(json, "map")
+            .ok_or_else(|| DatumError::Syntax(format!("expected [\"map\", [...]], got {}", brief(json))))?;
         let mut map = BTreeMap::new();
         for pair in pairs {
             let [k, v] = pair.as_array().map_or(&[][..], Vec::as_slice) else {
-                return Err(DatumError::Syntax(format!(
-                    "expected a [key, value] pair, got {}",
-                    brief(pair)
-                )));
+                return Err(DatumError::Syntax(format!("expected a [key, value] pair, got {}", brief(pair))));
             };
-            let entry = (
-                Atom::from_json(k, key, named)?,
-                Atom::from_json(v, value, named)?,
-            );
+            let entry = (Atom::from_json(k, key, named)?, Atom::from_json(v, value, named)?);
             if map.insert(entry.0, entry.1).is_some() {
-                return Err(DatumError::Syntax(format!(
-                    "map contains key {} twice",
-                    brief(k)
-                )));
+                return Err(DatumError::Syntax(format!("map contains key {} twice", brief(k))));
             }
         }
         Ok(Datum::Map(map))
@@ -301,18 +257,13 @@ impl Datum {
     /// The wire form: a set of one is the bare atom.
     pub fn to_json(&self) -> Value {
         match self {
-            Datum::Set(set) if set.len() == 1 => {
-                set.iter().next().map_or(Value::Null, Atom::to_json)
+            Datum::Set(set) if set.len() == 1 => set.iter().next().map_or(Value::Null, Atom::to_json),
+            Datum::Set(set) => {
+                Value::from(vec![Value::from("set"), Value::Array(set.iter().map(Atom::to_json).collect())])
             }
-            Datum::Set(set) => Value::from(vec![
-                Value::from("set"),
-                Value::Array(set.iter().map(Atom::to_json).collect()),
-            ]),
             Datum::Map(map) => Value::from(vec![
                 Value::from("map"),
-                map.iter()
-                    .map(|(k, v)| Value::from(vec![k.to_json(), v.to_json()]))
-                    .collect(),
+                map.iter().map(|(k, v)| Value::from(vec![k.to_json(), v.to_json()])).collect(),
             ]),
         }
     }
@@ -470,12 +421,7 @@ impl<A: Into<Atom>> FromIterator<A> for Datum {
 /// A map.
 impl<K: Into<Atom>, V: Into<Atom>> FromIterator<(K, V)> for Datum {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Datum {
-        Datum::Map(
-            pairs
-                .into_iter()
-                .map(|(k, v)| (k.into(), v.into()))
-                .collect(),
-        )
+        Datum::Map(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
     }
 }
 

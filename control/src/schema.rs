@@ -3,10 +3,11 @@
 //! The types of a schema are here, its JSON form (RFC 7047 §3.2) is in [`json`], and the one list of our
 //! tables is [`vswitch`].
 
-use crate::datum::{Atom, DatumError, Real};
+use crate::datum::{Atom, Datum, DatumError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod build;
 pub mod json;
 pub mod vswitch;
 
@@ -90,10 +91,7 @@ impl BaseType {
 
     /// Zero, false, empty; or the least allowed value.
     pub fn default_atom(&self) -> Atom {
-        self.allowed
-            .first()
-            .cloned()
-            .unwrap_or_else(|| Atom::default_of(self.kind))
+        self.allowed.first().cloned().unwrap_or_else(|| Atom::default_of(self.kind))
     }
 
     /// Checks range, length and enumeration; the texts are those `ovs-vsctl` prints.
@@ -104,9 +102,7 @@ impl BaseType {
             }
             let allowed: Vec<String> = self.allowed.iter().map(Atom::to_string).collect();
             let allowed = format!("[{}]", allowed.join(", "));
-            return Err(DatumError::Constraint(format!(
-                "{atom} is not one of the allowed values ({allowed})"
-            )));
+            return Err(DatumError::Constraint(format!("{atom} is not one of the allowed values ({allowed})")));
         }
         let problem = match atom {
             Atom::Integer(n) => outside(
@@ -115,25 +111,14 @@ impl BaseType {
                 (self.integer_min == i64::MIN, self.integer_max == i64::MAX),
             ),
             Atom::Real(r) => {
-                let r: Real = *r;
-                outside(
-                    r.get(),
-                    (self.real_min, self.real_max),
-                    (self.real_min == f64::MIN, self.real_max == f64::MAX),
-                )
+                outside(r.get(), (self.real_min, self.real_max), (self.real_min == f64::MIN, self.real_max == f64::MAX))
             }
             Atom::String(s) => {
                 let length = u32::try_from(s.chars().count()).unwrap_or(UNLIMITED);
                 if length < self.length_min {
-                    Some(format!(
-                        "\"{s}\" length {length} is less than minimum allowed length {}",
-                        self.length_min
-                    ))
+                    Some(format!("\"{s}\" length {length} is less than minimum allowed length {}", self.length_min))
                 } else if length > self.length_max {
-                    Some(format!(
-                        "\"{s}\" length {length} is greater than maximum allowed length {}",
-                        self.length_max
-                    ))
+                    Some(format!("\"{s}\" length {length} is greater than maximum allowed length {}", self.length_max))
                 } else {
                     None
                 }
@@ -145,11 +130,7 @@ impl BaseType {
 }
 
 /// The complaint about a number outside its bounds; `open` says which bounds are none.
-fn outside<N: PartialOrd + fmt::Display>(
-    n: N,
-    (min, max): (N, N),
-    open: (bool, bool),
-) -> Option<String> {
+fn outside<N: PartialOrd + fmt::Display>(n: N, (min, max): (N, N), open: (bool, bool)) -> Option<String> {
     if n >= min && n <= max {
         return None;
     }
@@ -205,12 +186,27 @@ impl ColumnType {
         }))
     }
 
+    /// Checks a value altogether: shape, types, ranges, number of elements.
+    pub fn check(&self, datum: &Datum) -> Result<(), DatumError> {
+        let check = |base: &BaseType, atom: &Atom| {
+            if atom.kind() != base.kind {
+                return Err(DatumError::Syntax(format!("expected {}, got {atom}", base.kind)));
+            }
+            base.check(atom)
+        };
+        match (datum, &self.value) {
+            (Datum::Set(set), None) => set.iter().try_for_each(|atom| check(&self.key, atom))?,
+            (Datum::Map(map), Some(value)) => {
+                map.iter().try_for_each(|(k, v)| check(&self.key, k).and_then(|()| check(value, v)))?;
+            }
+            _ => return Err(DatumError::Syntax(format!("expected {self}"))),
+        }
+        self.check_size(datum.len())
+    }
+
     /// The key's and the value's types, where they refer to rows.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
-        self.key
-            .reference
-            .iter()
-            .chain(self.value.iter().filter_map(|v| v.reference.as_ref()))
+        self.key.reference.iter().chain(self.value.iter().filter_map(|v| v.reference.as_ref()))
     }
 }
 
@@ -264,19 +260,8 @@ pub struct TableSchema {
 impl TableSchema {
     /// A table with these columns, no index, any number of rows.
     pub fn new(name: &str, columns: Vec<ColumnSchema>) -> TableSchema {
-        let by_name = columns
-            .iter()
-            .enumerate()
-            .map(|(i, column)| (column.name.clone(), i))
-            .collect();
-        TableSchema {
-            name: name.to_owned(),
-            columns,
-            by_name,
-            rows_max: UNLIMITED,
-            is_root: false,
-            indexes: vec![],
-        }
+        let by_name = columns.iter().enumerate().map(|(i, column)| (column.name.clone(), i)).collect();
+        TableSchema { name: name.to_owned(), columns, by_name, rows_max: UNLIMITED, is_root: false, indexes: vec![] }
     }
 
     /// In the order of declaration, without `_uuid` and `_version`.

@@ -17,9 +17,7 @@ pub type Symbols<'a> = &'a mut dyn FnMut(&str) -> Result<Uuid, String>;
 /// Whether a string has to be quoted to be read back as itself.
 fn needs_quotes(text: &str) -> bool {
     let mut bytes = text.bytes();
-    !bytes
-        .next()
-        .is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
+    !bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_')
         || !bytes.all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.'))
         || matches!(text, "true" | "false")
         || parse_uuid(text).is_some()
@@ -32,11 +30,7 @@ pub fn quote(text: &str) -> String {
 
 /// Bare if that reads back as itself, else quoted.
 pub fn quote_if_needed(text: &str) -> String {
-    if needs_quotes(text) {
-        quote(text)
-    } else {
-        text.to_owned()
-    }
+    if needs_quotes(text) { quote(text) } else { text.to_owned() }
 }
 
 pub(super) fn format_atom(atom: &Atom, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,11 +62,7 @@ impl Datum {
             Datum::Set(set) => {
                 let atoms: Vec<String> = set.iter().map(Atom::to_string).collect();
                 let text = atoms.join(", ");
-                if column.max > 1 || set.is_empty() {
-                    format!("[{text}]")
-                } else {
-                    text
-                }
+                if column.max > 1 || set.is_empty() { format!("[{text}]") } else { text }
             }
         }
     }
@@ -80,27 +70,18 @@ impl Datum {
     /// For scripts: values separated by spaces, nothing quoted.
     pub fn to_bare(&self) -> String {
         let parts: Vec<String> = match self {
-            Datum::Map(map) => map
-                .iter()
-                .map(|(k, v)| format!("{}={}", bare_atom(k), bare_atom(v)))
-                .collect(),
+            Datum::Map(map) => map.iter().map(|(k, v)| format!("{}={}", bare_atom(k), bare_atom(v))).collect(),
             Datum::Set(set) => set.iter().map(bare_atom).collect(),
         };
         parts.join(" ")
     }
 
     /// Reads what a user typed for a column: `a`, `a,b`, `[a, b]`, `k=v,k=v`, `{k=v}`; integer sets also `10-20`.
-    pub fn parse(
-        text: &str,
-        column: &ColumnType,
-        symbols: Symbols<'_>,
-    ) -> Result<Datum, DatumError> {
+    pub fn parse(text: &str, column: &ColumnType, symbols: Symbols<'_>) -> Result<Datum, DatumError> {
         let datum = Datum::parse_any_size(text, column, symbols)?;
         let count = datum.len();
         let complaint = |what: &str, bound: u32| {
-            Err(DatumError::Syntax(format!(
-                "{text}: {count} value(s) specified but the {what} number is {bound}"
-            )))
+            Err(DatumError::Syntax(format!("{text}: {count} value(s) specified but the {what} number is {bound}")))
         };
         if count < column.min as usize {
             complaint("minimum", column.min)
@@ -112,26 +93,15 @@ impl Datum {
     }
 
     /// As [`Datum::parse`], but for the number of elements (conditions and mutations may have fewer).
-    pub fn parse_any_size(
-        text: &str,
-        column: &ColumnType,
-        symbols: Symbols<'_>,
-    ) -> Result<Datum, DatumError> {
-        let (open, close) = if column.is_map() {
-            ('{', '}')
-        } else {
-            ('[', ']')
-        };
-        let mut cursor = Cursor {
-            text,
-            rest: text,
-            column,
-        };
+    pub fn parse_any_size(text: &str, column: &ColumnType, symbols: Symbols<'_>) -> Result<Datum, DatumError> {
+        let (open, close) = if column.is_map() { ('{', '}') } else { ('[', ']') };
+        let mut cursor = Cursor { text, rest: text, column };
         cursor.spaces();
         let bracketed = cursor.take(open);
         let mut items = Vec::new();
         cursor.spaces();
-        while !cursor.rest.is_empty() && !(bracketed && cursor.rest.starts_with(close)) {
+        let ends = |rest: &str| rest.is_empty() || (bracketed && rest.starts_with(close));
+        while !ends(cursor.rest) {
             cursor.item(&mut items, symbols)?;
             cursor.spaces();
             cursor.take(',');
@@ -146,38 +116,19 @@ impl Datum {
         }
         let count = items.len();
         let (datum, kind) = if column.is_map() {
-            (
-                Datum::from_iter(items.into_iter().filter_map(|(k, v)| Some((k, v?)))),
-                "map contains duplicate key",
-            )
+            (Datum::from_iter(items.into_iter().filter_map(|(k, v)| Some((k, v?)))), "map contains duplicate key")
         } else {
-            (
-                Datum::from_iter(items.into_iter().map(|(k, _)| k)),
-                "set contains duplicate value",
-            )
+            (Datum::from_iter(items.into_iter().map(|(k, _)| k)), "set contains duplicate value")
         };
-        if datum.len() < count {
-            cursor.error(kind)
-        } else {
-            Ok(datum)
-        }
+        if datum.len() < count { cursor.error(kind) } else { Ok(datum) }
     }
 }
 
 impl Atom {
     /// Reads one atom, all of `text`, and checks it against `base`.
     pub fn parse(text: &str, base: &BaseType, symbols: Symbols<'_>) -> Result<Atom, DatumError> {
-        let column = ColumnType {
-            key: base.clone(),
-            value: None,
-            min: 1,
-            max: 1,
-        };
-        let mut cursor = Cursor {
-            text,
-            rest: text,
-            column: &column,
-        };
+        let column = ColumnType { key: base.clone(), value: None, min: 1, max: 1 };
+        let mut cursor = Cursor { text, rest: text, column: &column };
         let token = cursor.token()?;
         if !cursor.rest.is_empty() {
             return cursor.unexpected();
@@ -203,10 +154,7 @@ impl Cursor<'_> {
     fn unexpected<T>(&self) -> Result<T, DatumError> {
         match self.rest.chars().next() {
             Some(found) => self.error(&format!("unexpected \"{found}\" parsing {}", self.column)),
-            None => self.error(&format!(
-                "unexpected end of argument parsing {}",
-                self.column
-            )),
+            None => self.error(&format!("unexpected end of argument parsing {}", self.column)),
         }
     }
 
@@ -221,11 +169,7 @@ impl Cursor<'_> {
     }
 
     /// One element or pair; a range adds several.
-    fn item(
-        &mut self,
-        items: &mut Vec<(Atom, Option<Atom>)>,
-        symbols: Symbols<'_>,
-    ) -> Result<(), DatumError> {
+    fn item(&mut self, items: &mut Vec<(Atom, Option<Atom>)>, symbols: Symbols<'_>) -> Result<(), DatumError> {
         let token = self.token()?;
         let Some(value) = &self.column.value else {
             return match range(&token, self.column)? {
@@ -313,27 +257,17 @@ fn bad_escape(token: &str) -> String {
 }
 
 /// `FIRST-LAST` in a set of integers; `None` if it is a single value.
-fn range(
-    text: &str,
-    column: &ColumnType,
-) -> Result<Option<std::ops::RangeInclusive<i64>>, DatumError> {
+fn range(text: &str, column: &ColumnType) -> Result<Option<std::ops::RangeInclusive<i64>>, DatumError> {
     if column.key.kind != AtomType::Integer || column.max == 1 || text.parse::<i64>().is_ok() {
         return Ok(None);
     }
     let invalid = || DatumError::Syntax(format!("\"{text}\" is not a valid integer or range"));
     // The hyphen after the first character: the first one may be a sign.
-    let hyphen = text
-        .char_indices()
-        .skip(1)
-        .find(|(_, c)| *c == '-')
-        .map(|(at, _)| at)
-        .ok_or_else(invalid)?;
+    let hyphen = text.char_indices().skip(1).find(|(_, c)| *c == '-').map(|(at, _)| at).ok_or_else(invalid)?;
     let first: i64 = text[..hyphen].parse().map_err(|_| invalid())?;
     let last: i64 = text[hyphen + 1..].parse().map_err(|_| invalid())?;
     if last < first {
-        return Err(DatumError::Syntax(format!(
-            "\"{text}\" is not a valid range. Range end cannot be before start."
-        )));
+        return Err(DatumError::Syntax(format!("\"{text}\" is not a valid range. Range end cannot be before start.")));
     }
     if last.saturating_sub(first) >= RANGE_MAX {
         return Err(DatumError::Constraint(format!(
@@ -347,21 +281,14 @@ fn atom(text: &str, base: &BaseType, symbols: Symbols<'_>) -> Result<Atom, Datum
     let invalid = |what: &str| DatumError::Syntax(format!("\"{text}\" is not a valid {what}"));
     let atom = match base.kind {
         AtomType::Integer => Atom::Integer(text.parse().map_err(|_| invalid("integer"))?),
-        AtomType::Real => Atom::Real(
-            text.parse()
-                .ok()
-                .and_then(Real::new)
-                .ok_or_else(|| invalid("real number"))?,
-        ),
+        AtomType::Real => Atom::Real(text.parse().ok().and_then(Real::new).ok_or_else(|| invalid("real number"))?),
         AtomType::Boolean => Atom::Boolean(match text {
             "true" | "yes" | "on" | "1" => true,
             "false" | "no" | "off" | "0" => false,
             _ => return Err(invalid("boolean (use \"true\" or \"false\")")),
         }),
         AtomType::String => Atom::from(unquote(text)?),
-        AtomType::Uuid if text.starts_with('@') => {
-            Atom::Uuid(symbols(text).map_err(DatumError::Syntax)?)
-        }
+        AtomType::Uuid if text.starts_with('@') => Atom::Uuid(symbols(text).map_err(DatumError::Syntax)?),
         AtomType::Uuid => Atom::Uuid(parse_uuid(text).ok_or_else(|| invalid("UUID"))?),
     };
     base.check(&atom)?;

@@ -1,8 +1,7 @@
 //! How does a schema look on the wire (RFC 7047 §3.2)? Written for `get_schema`, read by clients.
 
 use super::{
-    AtomType, BaseType, ColumnSchema, ColumnType, DatabaseSchema, Reference, SchemaError,
-    TableSchema, UNLIMITED,
+    AtomType, BaseType, ColumnSchema, ColumnType, DatabaseSchema, Reference, SchemaError, TableSchema, UNLIMITED,
 };
 use crate::datum::{Atom, Datum, no_names};
 use serde_json::{Map, Value, json};
@@ -10,52 +9,29 @@ use serde_json::{Map, Value, json};
 impl DatabaseSchema {
     /// The JSON form.
     pub fn to_json(&self) -> Value {
-        let tables: Map<String, Value> = self
-            .tables
-            .iter()
-            .map(|(name, table)| (name.clone(), table_to_json(table)))
-            .collect();
+        let tables: Map<String, Value> =
+            self.tables.iter().map(|(name, table)| (name.clone(), table_to_json(table))).collect();
         json!({"name": self.name, "version": self.version, "tables": tables})
     }
 
     /// Reads the JSON form, and checks that references and indexes name what exists.
     pub fn from_json(json: &Value) -> Result<DatabaseSchema, SchemaError> {
         let name = text(json, "name", "database")?;
-        let version = json
-            .get("version")
-            .and_then(Value::as_str)
-            .unwrap_or("0.0.0")
-            .to_owned();
-        let mut schema = DatabaseSchema {
-            name,
-            version,
-            tables: Default::default(),
-        };
+        let version = json.get("version").and_then(Value::as_str).unwrap_or("0.0.0").to_owned();
+        let mut schema = DatabaseSchema { name, version, tables: Default::default() };
         for (name, table) in object(json, "tables", "database")? {
-            schema
-                .tables
-                .insert(name.clone(), table_from_json(name, table)?);
+            schema.tables.insert(name.clone(), table_from_json(name, table)?);
         }
         // Schemas older than the notion of a root: every table is one (RFC 7047 §3.2).
         if !schema.tables.values().any(|table| table.is_root) {
-            schema
-                .tables
-                .values_mut()
-                .for_each(|table| table.is_root = true);
+            schema.tables.values_mut().for_each(|table| table.is_root = true);
         }
         for table in schema.tables.values() {
             for column in table.columns() {
-                if let Some(reference) = column
-                    .kind
-                    .references()
-                    .find(|r| !schema.tables.contains_key(&r.table))
-                {
+                if let Some(reference) = column.kind.references().find(|r| !schema.tables.contains_key(&r.table)) {
                     return error(
                         &format!("{}.{}", table.name, column.name),
-                        &format!(
-                            "refers to table \"{}\", which does not exist",
-                            reference.table
-                        ),
+                        &format!("refers to table \"{}\", which does not exist", reference.table),
                     );
                 }
             }
@@ -65,11 +41,8 @@ impl DatabaseSchema {
 }
 
 fn table_to_json(table: &TableSchema) -> Value {
-    let columns: Map<String, Value> = table
-        .columns()
-        .iter()
-        .map(|column| (column.name.clone(), column_to_json(column)))
-        .collect();
+    let columns: Map<String, Value> =
+        table.columns().iter().map(|column| (column.name.clone(), column_to_json(column))).collect();
     let mut out = json!({"columns": columns});
     if table.rows_max != UNLIMITED {
         out["maxRows"] = table.rows_max.into();
@@ -78,12 +51,7 @@ fn table_to_json(table: &TableSchema) -> Value {
         out["isRoot"] = true.into();
     }
     if !table.indexes.is_empty() {
-        let names = |index: &Vec<usize>| {
-            index
-                .iter()
-                .map(|i| table.columns()[*i].name.clone())
-                .collect::<Value>()
-        };
+        let names = |index: &Vec<usize>| index.iter().map(|i| table.columns()[*i].name.clone()).collect::<Value>();
         out["indexes"] = table.indexes.iter().map(names).collect();
     }
     out
@@ -129,33 +97,17 @@ fn base_to_json(base: &BaseType) -> Value {
     };
     let allowed: Vec<Value> = base.allowed.iter().map(Atom::to_json).collect();
     put(!allowed.is_empty(), "enum", json!(["set", allowed]));
-    put(
-        base.integer_min != i64::MIN,
-        "minInteger",
-        base.integer_min.into(),
-    );
-    put(
-        base.integer_max != i64::MAX,
-        "maxInteger",
-        base.integer_max.into(),
-    );
+    put(base.integer_min != i64::MIN, "minInteger", base.integer_min.into());
+    put(base.integer_max != i64::MAX, "maxInteger", base.integer_max.into());
     put(base.real_min != f64::MIN, "minReal", base.real_min.into());
     put(base.real_max != f64::MAX, "maxReal", base.real_max.into());
     put(base.length_min != 0, "minLength", base.length_min.into());
-    put(
-        base.length_max != UNLIMITED,
-        "maxLength",
-        base.length_max.into(),
-    );
+    put(base.length_max != UNLIMITED, "maxLength", base.length_max.into());
     if let Some(reference) = &base.reference {
         put(true, "refTable", reference.table.clone().into());
         put(reference.weak, "refType", "weak".into());
     }
-    if out.as_object().is_some_and(|members| members.len() == 1) {
-        base.kind.name().into()
-    } else {
-        out
-    }
+    if out.as_object().is_some_and(|members| members.len() == 1) { base.kind.name().into() } else { out }
 }
 
 fn table_from_json(name: &str, json: &Value) -> Result<TableSchema, SchemaError> {
@@ -168,16 +120,8 @@ fn table_from_json(name: &str, json: &Value) -> Result<TableSchema, SchemaError>
     table.is_root = flag(json, "isRoot", false, name)?;
     if let Some(indexes) = json.get("indexes") {
         let column = |value: &Value| table.column_index(value.as_str()?);
-        let index = |value: &Value| {
-            value
-                .as_array()?
-                .iter()
-                .map(column)
-                .collect::<Option<Vec<_>>>()
-        };
-        let parsed = indexes
-            .as_array()
-            .and_then(|list| list.iter().map(index).collect::<Option<Vec<_>>>());
+        let index = |value: &Value| value.as_array()?.iter().map(column).collect::<Option<Vec<_>>>();
+        let parsed = indexes.as_array().and_then(|list| list.iter().map(index).collect::<Option<Vec<_>>>());
         match parsed {
             Some(indexes) => table.indexes = indexes,
             None => return error(name, "\"indexes\" must be lists of the table's columns"),
@@ -200,12 +144,7 @@ fn column_from_json(place: &str, name: &str, json: &Value) -> Result<ColumnSchem
 
 fn type_from_json(place: &str, json: &Value) -> Result<ColumnType, SchemaError> {
     if json.is_string() {
-        return Ok(ColumnType {
-            key: base_from_json(place, json)?,
-            value: None,
-            min: 1,
-            max: 1,
-        });
+        return Ok(ColumnType { key: base_from_json(place, json)?, value: None, min: 1, max: 1 });
     }
     let Some(key) = json.get("key") else {
         return error(place, "its type has no \"key\"");
@@ -216,10 +155,7 @@ fn type_from_json(place: &str, json: &Value) -> Result<ColumnType, SchemaError> 
     };
     let kind = ColumnType {
         key: base_from_json(place, key)?,
-        value: json
-            .get("value")
-            .map(|value| base_from_json(place, value))
-            .transpose()?,
+        value: json.get("value").map(|value| base_from_json(place, value)).transpose()?,
         min: count(json, "min", 1, place)?,
         max,
     };
@@ -234,24 +170,13 @@ fn base_from_json(place: &str, json: &Value) -> Result<BaseType, SchemaError> {
         Value::String(name) => name.clone(),
         _ => text(json, "type", place)?,
     };
-    let kinds = [
-        AtomType::Integer,
-        AtomType::Real,
-        AtomType::Boolean,
-        AtomType::String,
-        AtomType::Uuid,
-    ];
+    let kinds = [AtomType::Integer, AtomType::Real, AtomType::Boolean, AtomType::String, AtomType::Uuid];
     let Some(kind) = kinds.into_iter().find(|kind| kind.name() == name) else {
         return error(place, &format!("\"{name}\" is not a type"));
     };
     let mut base = BaseType::of(kind);
     if let Some(allowed) = json.get("enum") {
-        let list = ColumnType {
-            key: BaseType::of(kind),
-            value: None,
-            min: 0,
-            max: UNLIMITED,
-        };
+        let list = ColumnType { key: BaseType::of(kind), value: None, min: 0, max: UNLIMITED };
         match Datum::from_json(allowed, &list, &no_names) {
             Ok(Datum::Set(set)) => base.allowed = set,
             _ => return error(place, "\"enum\" must be a set of values of its type"),
@@ -261,10 +186,7 @@ fn base_from_json(place: &str, json: &Value) -> Result<BaseType, SchemaError> {
     let real = |name: &str, default| json.get(name).map_or(Some(default), Value::as_f64);
     let bounds = || {
         Some((
-            (
-                integer("minInteger", i64::MIN)?,
-                integer("maxInteger", i64::MAX)?,
-            ),
+            (integer("minInteger", i64::MIN)?, integer("maxInteger", i64::MAX)?),
             (real("minReal", f64::MIN)?, real("maxReal", f64::MAX)?),
         ))
     };
@@ -284,19 +206,13 @@ fn base_from_json(place: &str, json: &Value) -> Result<BaseType, SchemaError> {
             Some("weak") => true,
             _ => return error(place, "\"refType\" must be \"strong\" or \"weak\""),
         };
-        base.reference = Some(Reference {
-            table: table.to_owned(),
-            weak,
-        });
+        base.reference = Some(Reference { table: table.to_owned(), weak });
     }
     Ok(base)
 }
 
 fn error<T>(place: &str, problem: &str) -> Result<T, SchemaError> {
-    Err(SchemaError {
-        place: place.to_owned(),
-        problem: problem.to_owned(),
-    })
+    Err(SchemaError { place: place.to_owned(), problem: problem.to_owned() })
 }
 
 fn text(json: &Value, name: &str, place: &str) -> Result<String, SchemaError> {
@@ -306,11 +222,7 @@ fn text(json: &Value, name: &str, place: &str) -> Result<String, SchemaError> {
     }
 }
 
-fn object<'a>(
-    json: &'a Value,
-    name: &str,
-    place: &str,
-) -> Result<&'a Map<String, Value>, SchemaError> {
+fn object<'a>(json: &'a Value, name: &str, place: &str) -> Result<&'a Map<String, Value>, SchemaError> {
     match json.get(name).and_then(Value::as_object) {
         Some(object) => Ok(object),
         None => error(place, &format!("\"{name}\" must be an object")),
@@ -328,9 +240,6 @@ fn count(json: &Value, name: &str, default: u32, place: &str) -> Result<u32, Sch
     let read = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
     match json.get(name).map_or(Some(default), read) {
         Some(count) => Ok(count),
-        None => error(
-            place,
-            &format!("\"{name}\" must be a number from 0 to {UNLIMITED}"),
-        ),
+        None => error(place, &format!("\"{name}\" must be a number from 0 to {UNLIMITED}")),
     }
 }

@@ -14,35 +14,18 @@ fn our_schema_survives_the_wire() {
 fn our_schema_is_that_of_open_vswitch() {
     let path = "/usr/share/openvswitch/vswitch.ovsschema";
     let text = std::fs::read_to_string(path).expect("needs the Debian package openvswitch-switch");
-    let theirs =
-        DatabaseSchema::from_json(&serde_json::from_str(&text).expect("JSON")).expect("schema");
+    let theirs = DatabaseSchema::from_json(&serde_json::from_str(&text).expect("JSON")).expect("schema");
     let ours = vswitch::schema();
     for (name, table) in &theirs.tables {
-        let mine = ours
-            .table(name)
-            .unwrap_or_else(|| panic!("table {name} is missing"));
-        assert_eq!(
-            (mine.is_root, mine.rows_max),
-            (table.is_root, table.rows_max),
-            "{name}"
-        );
+        let mine = ours.table(name).unwrap_or_else(|| panic!("table {name} is missing"));
+        assert_eq!((mine.is_root, mine.rows_max), (table.is_root, table.rows_max), "{name}");
         let names = |table: &TableSchema| -> Vec<Vec<String>> {
-            let index = |index: &Vec<usize>| {
-                index
-                    .iter()
-                    .map(|i| table.columns()[*i].name.clone())
-                    .collect()
-            };
+            let index = |index: &Vec<usize>| index.iter().map(|i| table.columns()[*i].name.clone()).collect();
             table.indexes.iter().map(index).collect()
         };
         assert_eq!(names(mine), names(table), "indexes of {name}");
         for column in table.columns() {
-            assert_eq!(
-                mine.column(&column.name),
-                Some(column),
-                "{name}.{}",
-                column.name
-            );
+            assert_eq!(mine.column(&column.name), Some(column), "{name}.{}", column.name);
         }
     }
 }
@@ -51,18 +34,9 @@ fn our_schema_is_that_of_open_vswitch() {
 fn bad_schemas_are_refused() {
     for (json, message) in [
         (r#"{}"#, "schema: database: \"name\" must be a string"),
-        (
-            r#"{"name":"D"}"#,
-            "schema: database: \"tables\" must be an object",
-        ),
-        (
-            r#"{"name":"D","tables":{"T":{"columns":{"c":{}}}}}"#,
-            "schema: T.c: has no \"type\"",
-        ),
-        (
-            r#"{"name":"D","tables":{"T":{"columns":{"c":{"type":"strin"}}}}}"#,
-            "schema: T.c: \"strin\" is not a type",
-        ),
+        (r#"{"name":"D"}"#, "schema: database: \"tables\" must be an object"),
+        (r#"{"name":"D","tables":{"T":{"columns":{"c":{}}}}}"#, "schema: T.c: has no \"type\""),
+        (r#"{"name":"D","tables":{"T":{"columns":{"c":{"type":"strin"}}}}}"#, "schema: T.c: \"strin\" is not a type"),
         (
             r#"{"name":"D","tables":{"T":{"columns":{"c":{"type":{"key":{"type":"uuid","refTable":"X"}}}}}}}"#,
             "schema: T.c: refers to table \"X\", which does not exist",
@@ -76,8 +50,7 @@ fn bad_schemas_are_refused() {
             "schema: T: \"indexes\" must be lists of the table's columns",
         ),
     ] {
-        let error =
-            DatabaseSchema::from_json(&serde_json::from_str(json).expect("JSON")).expect_err(json);
+        let error = DatabaseSchema::from_json(&serde_json::from_str(json).expect("JSON")).expect_err(json);
         assert_eq!(error.to_string(), message);
     }
 }

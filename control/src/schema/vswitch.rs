@@ -1,10 +1,8 @@
 //! Which tables and columns does the switch have? The whole vswitch schema 8.3.1 of Open vSwitch 3.1, so that every
 //! client of Open vSwitch finds what it looks for; what the switch does not act on is stored all the same.
 
-use super::{
-    AtomType, BaseType, ColumnSchema, ColumnType, DatabaseSchema, Reference, TableSchema, UNLIMITED,
-};
-use crate::datum::Atom;
+use super::build::*;
+use super::{DatabaseSchema, TableSchema};
 
 /// The schema of the database `Open_vSwitch`.
 pub fn schema() -> DatabaseSchema {
@@ -32,10 +30,7 @@ pub fn schema() -> DatabaseSchema {
     DatabaseSchema {
         name: "Open_vSwitch".to_owned(),
         version: "8.3.1".to_owned(),
-        tables: tables
-            .into_iter()
-            .map(|table| (table.name.clone(), table))
-            .collect(),
+        tables: tables.into_iter().map(|table| (table.name.clone(), table)).collect(),
     }
 }
 
@@ -85,14 +80,7 @@ fn bridge() -> TableSchema {
             config("controller", any(strong("Controller"))),
             config(
                 "protocols",
-                any(one_of(&[
-                    "OpenFlow10",
-                    "OpenFlow11",
-                    "OpenFlow12",
-                    "OpenFlow13",
-                    "OpenFlow14",
-                    "OpenFlow15",
-                ])),
+                any(one_of(&["OpenFlow10", "OpenFlow11", "OpenFlow12", "OpenFlow13", "OpenFlow14", "OpenFlow15"])),
             ),
             config("fail_mode", optional(one_of(&["standalone", "secure"]))),
             status("status", text_map()),
@@ -118,20 +106,11 @@ fn port() -> TableSchema {
             config("tag", optional(range(0, 4095))),
             config(
                 "vlan_mode",
-                optional(one_of(&[
-                    "trunk",
-                    "access",
-                    "native-tagged",
-                    "native-untagged",
-                    "dot1q-tunnel",
-                ])),
+                optional(one_of(&["trunk", "access", "native-tagged", "native-untagged", "dot1q-tunnel"])),
             ),
             config("qos", optional(strong("QoS"))),
             config("mac", optional(string())),
-            config(
-                "bond_mode",
-                optional(one_of(&["balance-tcp", "balance-slb", "active-backup"])),
-            ),
+            config("bond_mode", optional(one_of(&["balance-tcp", "balance-slb", "active-backup"]))),
             config("lacp", optional(one_of(&["active", "passive", "off"]))),
             config("bond_updelay", one(integer())),
             config("bond_downdelay", one(integer())),
@@ -317,10 +296,7 @@ fn controller() -> TableSchema {
             config("target", one(string())),
             config("max_backoff", optional(at_least(1000))),
             config("inactivity_probe", optional(integer())),
-            config(
-                "connection_mode",
-                optional(one_of(&["in-band", "out-of-band"])),
-            ),
+            config("connection_mode", optional(one_of(&["in-band", "out-of-band"]))),
             config("local_ip", optional(string())),
             config("local_netmask", optional(string())),
             config("local_gateway", optional(string())),
@@ -344,10 +320,7 @@ fn manager() -> TableSchema {
             config("target", one(string())),
             config("max_backoff", optional(at_least(1000))),
             config("inactivity_probe", optional(integer())),
-            config(
-                "connection_mode",
-                optional(one_of(&["in-band", "out-of-band"])),
-            ),
+            config("connection_mode", optional(one_of(&["in-band", "out-of-band"]))),
             config("other_config", text_map()),
             config("external_ids", text_map()),
             status("is_connected", one(boolean())),
@@ -372,10 +345,7 @@ fn datapath() -> TableSchema {
 fn ct_zone() -> TableSchema {
     table(
         "CT_Zone",
-        vec![
-            config("timeout_policy", optional(strong("CT_Timeout_Policy"))),
-            config("external_ids", text_map()),
-        ],
+        vec![config("timeout_policy", optional(strong("CT_Timeout_Policy"))), config("external_ids", text_map())],
     )
 }
 
@@ -435,157 +405,4 @@ fn auto_attach() -> TableSchema {
             config("mappings", map(range(0, 16777215), range(0, 4095))),
         ],
     )
-}
-
-/// What the user configures.
-fn config(name: &str, kind: ColumnType) -> ColumnSchema {
-    ColumnSchema {
-        name: name.to_owned(),
-        kind,
-        mutable: true,
-        ephemeral: false,
-    }
-}
-
-/// What the user configures once, when the row is inserted.
-fn fixed(name: &str, kind: ColumnType) -> ColumnSchema {
-    ColumnSchema {
-        mutable: false,
-        ..config(name, kind)
-    }
-}
-
-/// What the daemon reports; not kept over a restart.
-fn status(name: &str, kind: ColumnType) -> ColumnSchema {
-    ColumnSchema {
-        ephemeral: true,
-        ..config(name, kind)
-    }
-}
-
-fn string() -> BaseType {
-    BaseType::of(AtomType::String)
-}
-
-fn integer() -> BaseType {
-    BaseType::of(AtomType::Integer)
-}
-
-fn boolean() -> BaseType {
-    BaseType::of(AtomType::Boolean)
-}
-
-fn range(min: i64, max: i64) -> BaseType {
-    BaseType {
-        integer_min: min,
-        integer_max: max,
-        ..integer()
-    }
-}
-
-fn at_least(min: i64) -> BaseType {
-    range(min, i64::MAX)
-}
-
-fn one_of(allowed: &[&str]) -> BaseType {
-    BaseType {
-        allowed: allowed.iter().map(|word| Atom::from(*word)).collect(),
-        ..string()
-    }
-}
-
-/// Keeps the rows it refers to.
-fn strong(table: &str) -> BaseType {
-    BaseType {
-        reference: Some(Reference {
-            table: table.to_owned(),
-            weak: false,
-        }),
-        ..BaseType::of(AtomType::Uuid)
-    }
-}
-
-/// Vanishes with the rows it refers to.
-fn weak(table: &str) -> BaseType {
-    BaseType {
-        reference: Some(Reference {
-            table: table.to_owned(),
-            weak: true,
-        }),
-        ..BaseType::of(AtomType::Uuid)
-    }
-}
-
-fn set(key: BaseType, min: u32, max: u32) -> ColumnType {
-    ColumnType {
-        key,
-        value: None,
-        min,
-        max,
-    }
-}
-
-fn one(key: BaseType) -> ColumnType {
-    set(key, 1, 1)
-}
-
-fn optional(key: BaseType) -> ColumnType {
-    set(key, 0, 1)
-}
-
-fn any(key: BaseType) -> ColumnType {
-    set(key, 0, UNLIMITED)
-}
-
-fn some(key: BaseType) -> ColumnType {
-    set(key, 1, UNLIMITED)
-}
-
-fn up_to(max: u32, key: BaseType) -> ColumnType {
-    set(key, 0, max)
-}
-
-fn map(key: BaseType, value: BaseType) -> ColumnType {
-    ColumnType {
-        value: Some(value),
-        ..any(key)
-    }
-}
-
-fn text_map() -> ColumnType {
-    map(string(), string())
-}
-
-fn counters() -> ColumnType {
-    map(string(), integer())
-}
-
-fn table(name: &str, columns: Vec<ColumnSchema>) -> TableSchema {
-    TableSchema::new(name, columns)
-}
-
-impl TableSchema {
-    fn root(self) -> TableSchema {
-        TableSchema {
-            is_root: true,
-            ..self
-        }
-    }
-
-    fn rows(self, max: u32) -> TableSchema {
-        TableSchema {
-            rows_max: max,
-            ..self
-        }
-    }
-
-    fn index(mut self, columns: &[&str]) -> TableSchema {
-        self.indexes.push(
-            columns
-                .iter()
-                .filter_map(|name| self.column_index(name))
-                .collect(),
-        );
-        self
-    }
 }

@@ -1,0 +1,433 @@
+//! What does each operation of `transact` do (RFC 7047 §5.2)?
+
+use super::condition::ColumnRef;
+use super::mutation::Mutation;
+use super::{Condition, OperationError, Transaction};
+use crate::database::{Database, Delta, Row, RowId, TableId};
+use crate::datum::{Datum, DatumError, Named, parse_uuid};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What a transaction needs besides its operations.
+pub struct Context<'a> {
+    /// Makes UUIDs.
+    pub fresh: &'a mut dyn FnMut() -> Uuid,
+    /// How long the transaction has waited already.
+    pub waited: Duration,
+    /// Whether the client owns the lock of this name.
+    pub owns_lock: &'a dyn Fn(&str) -> bool,
+}
+
+/// How a transaction ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// One result per operation, `null` after the one that failed, or one error more when the end failed; and what
+    /// changed, nothing if there was an error.
+    Done(Vec<Value>, Delta),
+    /// A `wait` does not hold yet. To be tried again when the database changes, or when the transaction has waited
+    /// this long altogether (`None`: for ever).
+    Waiting(Option<Duration>),
+}
+
+/// Runs the operations on a database, which stays as it is.
+pub fn execute(database: &Database, operations: &[Value], context: &mut Context<'_>) -> Outcome {
+    let names = row_names(operations, context.fresh);
+    let (waited, owns_lock) = (context.waited, context.owns_lock);
+    let tx = Transaction::new(database, &mut *context.fresh);
+    let mut run = Run { database, tx, names, inserted: BTreeSet::new(), waited, owns_lock };
+    let mut results = Vec::with_capacity(operations.len());
+    for (index, operation) in operations.iter().enumerate() {
+        let place = || format!("operation {} of {}: ", index + 1, operations.len());
+        match run.operation(operation) {
+            Ok(Step::Result(result)) => results.push(result),
+            Ok(Step::Wait(until)) => return Outcome::Waiting(until),
+            Err(mut error) => {
+                if error.kind == "syntax error" {
+                    error.details.insert_str(0, &place());
+                }
+                results.push(error.to_json());
+                results.resize(operations.len(), Value::Null);
+                return Outcome::Done(results, Delta::default());
+            }
+        }
+    }
+    match run.tx.finish() {
+        Ok(delta) => Outcome::Done(results, delta),
+        Err(error) => {
+            results.push(error.to_json());
+            Outcome::Done(results, Delta::default())
+        }
+    }
+}
+
+/// A UUID for each `uuid-name`: an operation may name a row that a later one inserts.
+fn row_names(operations: &[Value], fresh: &mut dyn FnMut() -> Uuid) -> HashMap<String, Uuid> {
+    let inserts = operations.iter().filter(|operation| operation.get("op") == Some(&json!("insert")));
+    let mut names = HashMap::new();
+    for insert in inserts {
+        if let Some(name) = insert.get("uuid-name").and_then(Value::as_str) {
+            let explicit = insert.get("uuid").and_then(Value::as_str).and_then(parse_uuid);
+            names.entry(name.to_owned()).or_insert_with(|| explicit.unwrap_or_else(&mut *fresh));
+        }
+    }
+    names
+}
+
+enum Step {
+    Result(Value),
+    Wait(Option<Duration>),
+}
+
+struct Run<'a> {
+    database: &'a Database,
+    tx: Transaction<'a>,
+    names: HashMap<String, Uuid>,
+    /// `uuid-name`s of the inserts so far.
+    inserted: BTreeSet<String>,
+    waited: Duration,
+    owns_lock: &'a dyn Fn(&str) -> bool,
+}
+
+/// The members of an operation; each must be asked for, what is left over is an error.
+struct Members<'a> {
+    left: Map<String, Value>,
+    operation: &'a Map<String, Value>,
+}
+
+impl<'a> Members<'a> {
+    fn of(operation: &'a Value) -> Result<Members<'a>, OperationError> {
+        match operation.as_object() {
+            Some(members) => Ok(Members { left: members.clone(), operation: members }),
+            None => Err(OperationError::syntax("an operation must be an object")),
+        }
+    }
+
+    fn optional(&mut self, name: &str) -> Option<&'a Value> {
+        self.left.remove(name);
+        self.operation.get(name)
+    }
+
+    fn required(&mut self, name: &str) -> Result<&'a Value, OperationError> {
+        self.optional(name).ok_or_else(|| OperationError::syntax(format!("Required '{name}' member is missing.")))
+    }
+
+    fn text(&mut self, name: &str) -> Result<&'a str, OperationError> {
+        self.required(name)?.as_str().ok_or_else(|| mismatch(name, "a string"))
+    }
+
+    fn list(&mut self, name: &str) -> Result<&'a [Value], OperationError> {
+        self.required(name)?.as_array().map(Vec::as_slice).ok_or_else(|| mismatch(name, "an array"))
+    }
+
+    fn object(&mut self, name: &str) -> Result<&'a Map<String, Value>, OperationError> {
+        self.required(name)?.as_object().ok_or_else(|| mismatch(name, "an object"))
+    }
+
+    fn end(self) -> Result<(), OperationError> {
+        match self.left.keys().next() {
+            Some(name) => Err(OperationError::syntax(format!("Member '{name}' is present but not allowed here."))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn mismatch(name: &str, wanted: &str) -> OperationError {
+    OperationError::syntax(format!("Type mismatch for member '{name}': it must be {wanted}."))
+}
+
+/// `<id>` of RFC 7047: a name that starts with a letter or an underscore.
+fn is_id(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+impl Run<'_> {
+    fn operation(&mut self, operation: &Value) -> Result<Step, OperationError> {
+        let mut members = Members::of(operation)?;
+        let result = match members.text("op")? {
+            "insert" => self.insert(members)?,
+            "select" => self.select(members)?,
+            "update" => self.update(members)?,
+            "mutate" => self.mutate(members)?,
+            "delete" => self.delete(members)?,
+            "wait" => return self.wait(members),
+            "commit" => {
+                // Every transaction is durable before it is acknowledged.
+                members.required("durable")?.as_bool().ok_or_else(|| mismatch("durable", "true or false"))?;
+                members.end()?;
+                json!({})
+            }
+            "abort" => {
+                members.end()?;
+                return Err(OperationError::new("aborted", "aborted by request"));
+            }
+            "comment" => {
+                members.text("comment")?;
+                members.end()?;
+                json!({})
+            }
+            "assert" => {
+                let lock = members.text("lock")?;
+                members.end()?;
+                if !(self.owns_lock)(lock) {
+                    return Err(OperationError::new("not owner", format!("Asserted lock {lock} not held.")));
+                }
+                json!({})
+            }
+            other => {
+                let known = "insert, select, update, mutate, delete, wait, commit, abort, comment or assert";
+                return Err(OperationError::syntax(format!("No operation \"{other}\": use {known}.")));
+            }
+        };
+        Ok(Step::Result(result))
+    }
+
+    fn table(&self, members: &mut Members<'_>) -> Result<TableId, OperationError> {
+        let name = members.text("table")?;
+        self.database.table_id(name).ok_or_else(|| OperationError::syntax(format!("No table named {name}.")))
+    }
+
+    fn insert(&mut self, mut members: Members<'_>) -> Result<Value, OperationError> {
+        let table = self.table(&mut members)?;
+        let row = members.object("row")?;
+        let name = members.optional("uuid-name");
+        let explicit = members.optional("uuid");
+        members.end()?;
+        let mut uuid = None;
+        if let Some(text) = explicit {
+            uuid = Some(text.as_str().and_then(parse_uuid).ok_or_else(|| mismatch("uuid", "a UUID"))?);
+        }
+        if let Some(name) = name {
+            let name = name.as_str().filter(|name| is_id(name)).ok_or_else(|| mismatch("uuid-name", "an <id>"))?;
+            if !self.inserted.insert(name.to_owned()) {
+                return Err(OperationError::new(
+                    "duplicate uuid-name",
+                    format!("This \"uuid-name\" appeared on an earlier \"insert\" operation: {name}."),
+                ));
+            }
+            uuid = self.names.get(name).copied();
+        }
+        let values = self.row_values(table, row)?;
+        let new = self.tx.insert(table, uuid)?;
+        for (at, datum) in values {
+            new.columns[at] = datum;
+        }
+        Ok(json!({"uuid": ["uuid", new.uuid.to_string()]}))
+    }
+
+    /// The columns that a `row` member gives, checked against the schema.
+    fn row_values(&self, table: TableId, row: &Map<String, Value>) -> Result<Vec<(usize, Datum)>, OperationError> {
+        let schema = self.database.tables()[table].schema();
+        let mut values = Vec::with_capacity(row.len());
+        for (name, value) in row {
+            let ColumnRef::Column(at) = ColumnRef::find(schema, name)? else {
+                return Err(OperationError::constraint(format!(
+                    "column {name} of table {} is set by the server; leave it out",
+                    schema.name
+                )));
+            };
+            let datum = Datum::from_json(value, &schema.columns()[at].kind, &|name| self.names.get(name).copied());
+            values.push((at, datum.map_err(|e| in_column(&schema.name, name, e))?));
+        }
+        Ok(values)
+    }
+
+    /// The rows that a `where` clause means, as they are now.
+    fn matching(&self, table: TableId, condition: &Condition) -> Vec<&Row> {
+        let id = |uuid| RowId { table, uuid };
+        if let Some(uuid) = condition.only_row() {
+            return self.tx.row(id(uuid)).filter(|row| condition.matches(row)).into_iter().collect();
+        }
+        if let Some(stored) = condition.by_index(&self.database.tables()[table]) {
+            let stored = stored.map(id).filter(|id| !self.tx.changes.contains_key(id)).and_then(|id| self.tx.row(id));
+            let all = RowId { table, uuid: Uuid::nil() }..=RowId { table, uuid: Uuid::max() };
+            let touched = self.tx.changes.range(all).filter_map(|(_, row)| row.as_ref());
+            return stored.into_iter().chain(touched).filter(|row| condition.matches(row)).collect();
+        }
+        self.tx.rows(table).filter(|row| condition.matches(row)).collect()
+    }
+
+    fn condition(&self, table: TableId, members: &mut Members<'_>) -> Result<Condition, OperationError> {
+        let json = members.required("where")?;
+        if !json.is_array() {
+            return Err(mismatch("where", "an array"));
+        }
+        let named: Named<'_> = &|name| self.names.get(name).copied();
+        Condition::from_json(json, self.database.tables()[table].schema(), named)
+    }
+
+    fn column_list(&self, table: TableId, members: &mut Members<'_>) -> Result<Option<Vec<ColumnRef>>, OperationError> {
+        if members.optional("columns").is_none() {
+            return Ok(None);
+        }
+        let schema = self.database.tables()[table].schema();
+        let mut columns = Vec::new();
+        for name in members.list("columns")? {
+            let name = name.as_str().ok_or_else(|| OperationError::syntax("array of column names expected"))?;
+            let column = ColumnRef::find(schema, name)?;
+            if columns.contains(&column) {
+                return Err(OperationError::syntax(format!(
+                    "array of distinct column names expected, but {name} is there twice"
+                )));
+            }
+            columns.push(column);
+        }
+        Ok(Some(columns))
+    }
+
+    fn select(&mut self, mut members: Members<'_>) -> Result<Value, OperationError> {
+        let table = self.table(&mut members)?;
+        let condition = self.condition(table, &mut members)?;
+        let columns = self.column_list(table, &mut members)?;
+        members.end()?;
+        let schema = self.database.tables()[table].schema();
+        let columns = columns.unwrap_or_else(|| {
+            let own = (0..schema.columns().len()).map(ColumnRef::Column);
+            [ColumnRef::Uuid, ColumnRef::Version].into_iter().chain(own).collect()
+        });
+        let name = |column: &ColumnRef| match column {
+            ColumnRef::Uuid => "_uuid".to_owned(),
+            ColumnRef::Version => "_version".to_owned(),
+            ColumnRef::Column(at) => schema.columns()[*at].name.clone(),
+        };
+        let mut seen = BTreeSet::new();
+        let mut rows = Vec::new();
+        for row in self.matching(table, &condition) {
+            let values: Vec<_> = columns.iter().map(|column| column.value(row)).collect();
+            let json = columns.iter().zip(&values).map(|(column, value)| (name(column), value.to_json()));
+            let json: Map<String, Value> = json.collect();
+            if seen.insert(values) {
+                rows.push(Value::Object(json));
+            }
+        }
+        Ok(json!({"rows": rows}))
+    }
+
+    fn update(&mut self, mut members: Members<'_>) -> Result<Value, OperationError> {
+        let table = self.table(&mut members)?;
+        let condition = self.condition(table, &mut members)?;
+        let values = self.row_values(table, members.object("row")?)?;
+        members.end()?;
+        let schema = self.database.tables()[table].schema();
+        if let Some((at, _)) = values.iter().find(|(at, _)| !schema.columns()[*at].mutable) {
+            return Err(OperationError::constraint(format!(
+                "Cannot update immutable column {} in table {}.",
+                schema.columns()[*at].name,
+                schema.name
+            )));
+        }
+        self.change(table, &condition, |columns| {
+            for (at, datum) in &values {
+                columns[*at] = datum.clone();
+            }
+            Ok(())
+        })
+    }
+
+    fn mutate(&mut self, mut members: Members<'_>) -> Result<Value, OperationError> {
+        let table = self.table(&mut members)?;
+        let condition = self.condition(table, &mut members)?;
+        let schema = self.database.tables()[table].schema();
+        let named: Named<'_> = &|name| self.names.get(name).copied();
+        let mutations = members.list("mutations")?.iter();
+        let mutations: Vec<Mutation> =
+            mutations.map(|json| Mutation::from_json(json, schema, named)).collect::<Result<_, _>>()?;
+        members.end()?;
+        self.change(table, &condition, |columns| {
+            mutations.iter().try_for_each(|mutation| mutation.apply(columns, schema))
+        })
+    }
+
+    /// Changes every row that matches, and says how many.
+    fn change(
+        &mut self,
+        table: TableId,
+        condition: &Condition,
+        change: impl Fn(&mut [Datum]) -> Result<(), OperationError>,
+    ) -> Result<Value, OperationError> {
+        let uuids: Vec<Uuid> = self.matching(table, condition).iter().map(|row| row.uuid).collect();
+        for uuid in &uuids {
+            if let Some(row) = self.tx.modify(RowId { table, uuid: *uuid }) {
+                change(&mut row.columns)?;
+            }
+        }
+        Ok(json!({"count": uuids.len()}))
+    }
+
+    fn delete(&mut self, mut members: Members<'_>) -> Result<Value, OperationError> {
+        let table = self.table(&mut members)?;
+        let condition = self.condition(table, &mut members)?;
+        members.end()?;
+        let uuids: Vec<Uuid> = self.matching(table, &condition).iter().map(|row| row.uuid).collect();
+        for uuid in &uuids {
+            self.tx.delete(RowId { table, uuid: *uuid });
+        }
+        Ok(json!({"count": uuids.len()}))
+    }
+
+    fn wait(&mut self, mut members: Members<'_>) -> Result<Step, OperationError> {
+        let table = self.table(&mut members)?;
+        let timeout = match members.optional("timeout") {
+            Some(value) => Some(value.as_u64().ok_or_else(|| mismatch("timeout", "milliseconds, 0 or more"))?),
+            None => None,
+        };
+        let condition = self.condition(table, &mut members)?;
+        let columns = self.column_list(table, &mut members)?;
+        let equal = match members.text("until")? {
+            "==" => true,
+            "!=" => false,
+            other => {
+                return Err(OperationError::syntax(format!("\"until\" must be \"==\" or \"!=\", not \"{other}\"")));
+            }
+        };
+        let wanted = members.list("rows")?;
+        members.end()?;
+        let schema = self.database.tables()[table].schema();
+        let columns = columns.unwrap_or_else(|| (0..schema.columns().len()).map(ColumnRef::Column).collect::<Vec<_>>());
+        let mut rows = BTreeSet::new();
+        for row in wanted {
+            rows.insert(self.wanted_row(table, &columns, row)?);
+        }
+        let found: BTreeSet<Vec<Datum>> = self
+            .matching(table, &condition)
+            .into_iter()
+            .map(|row| columns.iter().map(|column| column.value(row).into_owned()).collect())
+            .collect();
+        if (found == rows) == equal {
+            return Ok(Step::Result(json!({})));
+        }
+        match timeout.map(Duration::from_millis) {
+            Some(timeout) if self.waited >= timeout => {
+                Err(OperationError::new("timed out", "\"where\" clause test failed"))
+            }
+            timeout => Ok(Step::Wait(timeout)),
+        }
+    }
+
+    /// A row as a `wait` describes it, reduced to `columns`; what it leaves out has the default value.
+    fn wanted_row(&self, table: TableId, columns: &[ColumnRef], row: &Value) -> Result<Vec<Datum>, OperationError> {
+        let schema = self.database.tables()[table].schema();
+        let row = row.as_object().ok_or_else(|| OperationError::syntax("\"rows\" must be a list of objects"))?;
+        let mut given = HashMap::new();
+        for (name, value) in row {
+            let column = ColumnRef::find(schema, name)?;
+            let datum = Datum::from_json(value, &column.kind(schema), &|name| self.names.get(name).copied());
+            given.insert(column, datum.map_err(|e| in_column(&schema.name, name, e))?);
+        }
+        let value =
+            |column: &ColumnRef| given.remove(column).unwrap_or_else(|| Datum::default_of(&column.kind(schema)));
+        Ok(columns.iter().map(value).collect())
+    }
+}
+
+/// A refused value, with its place.
+fn in_column(table: &str, column: &str, error: DatumError) -> OperationError {
+    let details = format!("{table} column \"{column}\": {}", error.details());
+    match error {
+        DatumError::Syntax(_) => OperationError::syntax(details),
+        DatumError::Constraint(_) => OperationError::constraint(details),
+    }
+}
