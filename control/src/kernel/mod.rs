@@ -1,0 +1,59 @@
+//! What do we ask of the kernel's network devices? (The only module that speaks rtnetlink.)
+//!
+//! * [`Kernel`]: requests: make, change, read and remove links.
+//! * [`Links`]: a mirror of all links of our namespace, with a wait for its next change.
+//! * [`Kernel::prepare`] and [`Kernel::undo`]: what a device needs before AF_XDP is attached, and its way back.
+//! * [`Kernel::ensure_internal`]: the veth pair behind a bridge's `internal` port.
+//!
+//! All of it works on the network namespace of the thread that called [`Kernel::open`].
+use std::sync::Arc;
+
+use rtnetlink::sys::AsyncSocket;
+use tokio::sync::Mutex;
+
+mod error;
+mod features;
+mod internal;
+mod link;
+mod links;
+mod namespaces;
+mod peer;
+mod prepare;
+mod request;
+
+pub use error::Error;
+pub use internal::{Internal, switch_end};
+pub use link::{Kind, Link, Peer, Statistics, Xdp, XdpMode};
+pub use links::{EVENT_BUFFER_BYTES, Links};
+pub use prepare::{PrepareError, Prepared};
+pub use request::NAME_BYTES_MAX;
+
+/// The way to the kernel's links. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    handle: rtnetlink::Handle,
+    namespaces: Arc<Mutex<namespaces::Namespaces>>,
+}
+
+impl Kernel {
+    /// Opens netlink sockets in the network namespace of the calling thread and reads all links.
+    /// Must be called in a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] without permission.
+    pub async fn open() -> Result<(Self, Links), Error> {
+        Self::open_with(EVENT_BUFFER_BYTES).await
+    }
+
+    /// [`Kernel::open`] with another size of the buffer for unread events.
+    pub async fn open_with(event_buffer_bytes: usize) -> Result<(Self, Links), Error> {
+        let (mut connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
+        let socket = connection.socket_mut().socket_ref();
+        // So that a refusal comes with the kernel's own words.
+        socket.set_ext_ack(true).and_then(|()| socket.set_cap_ack(true)).map_err(Error::Socket)?;
+        tokio::spawn(connection);
+        let kernel = Self { handle, namespaces: Arc::default() };
+        let links = Links::open(kernel.clone(), event_buffer_bytes).await?;
+        Ok((kernel, links))
+    }
+}
