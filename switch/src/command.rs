@@ -4,8 +4,20 @@
 //! back in an event, and the control thread drops it.
 
 use crate::config::{DeviceIndex, Snapshot};
+use crate::counters::WorkerCounters;
 use crate::port::{Receive, Transmit};
+use rtrb::{Consumer, Producer};
 use std::sync::Arc;
+
+/// The control thread's end of a worker.
+pub struct Handle {
+    /// What the worker shall do. It obeys in order, at its next turn: wake it if it sleeps.
+    pub commands: Producer<Command>,
+    /// What it answers.
+    pub events: Consumer<Event>,
+    /// What it counts.
+    pub counters: Arc<WorkerCounters>,
+}
 
 /// Control thread → worker.
 pub enum Command {

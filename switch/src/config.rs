@@ -4,10 +4,13 @@ use crate::counters::PortCounters;
 use crate::limits::VLANS;
 use crate::table::fdb::Fdb;
 use crate::table::flood::FloodTable;
-use crate::table::vlan::VlanPolicy;
+use crate::table::vlan::{VlanPolicy, VlanSet};
 use std::sync::Arc;
 
 /// Number of a port, dense, the same on all workers.
+///
+/// A number that a snapshot no longer uses may be given to another port once every worker has installed that snapshot:
+/// packets between workers carry the number of the port that they leave by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortIndex(pub u16);
 
@@ -44,6 +47,12 @@ impl Snapshot {
     #[inline]
     pub fn port(&self, index: PortIndex) -> Option<&Port> {
         self.ports.get(usize::from(index.0))?.as_ref()
+    }
+
+    /// The bridge that the port belongs to, if both are configured.
+    #[inline]
+    pub fn bridge_of(&self, index: PortIndex) -> Option<&Bridge> {
+        self.bridges.get(usize::from(self.port(index)?.bridge))
     }
 }
 
@@ -93,8 +102,16 @@ pub struct Bridge {
     pub fdb: Arc<Fdb>,
     /// Who gets a frame whose destination is not known.
     pub flood: FloodTable,
-    /// VLANs in which nothing is learned and everything is flooded (`flood_vlans`), one bit each.
-    pub flood_vlans: Option<Box<[u64; VLANS / 64]>>,
+    /// VLANs in which nothing is learned and everything is flooded (`flood_vlans`).
+    pub flood_vlans: Option<Box<VlanSet>>,
     /// Forward reserved multicast instead of dropping it (`other_config:forward-bpdu`).
     pub forward_bpdu: bool,
+}
+
+impl Bridge {
+    /// True if nothing is learned in `vlan` and everything flooded.
+    #[inline]
+    pub fn floods(&self, vlan: u16) -> bool {
+        self.flood_vlans.as_ref().is_some_and(|vlans| vlans.contains(vlan))
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! One writer for each counter (a worker), any number of readers: plain relaxed loads and stores, no read-modify-write.
 
+use crate::config::{PortIndex, Snapshot};
+use crate::limits::BURST;
 use crate::reason::Reason;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -59,6 +61,56 @@ impl PortCounters {
     }
 }
 
+/// Where worker number `worker` counts for `port`; `unattributed` if there is no such port.
+#[inline]
+pub(crate) fn port_counters<'a>(
+    config: &'a Snapshot,
+    port: PortIndex,
+    worker: usize,
+    unattributed: &'a PortCounters,
+) -> &'a PortCounters {
+    config.port(port).and_then(|port| port.counters.get(worker)).unwrap_or(unattributed)
+}
+
+/// What one worker counts about itself.
+///
+/// Always, summed over workers and ports: received packets and copies together are forwarded packets, sent packets, drops
+/// and copies on the way between two workers together.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// Turns.
+    pub turns: Counter,
+    /// Turns that found something to do.
+    pub busy_turns: Counter,
+    /// Packets received.
+    pub packets: Counter,
+    /// Packets of which at least one copy was to leave.
+    pub forwarded: Counter,
+    /// Copies that were to leave, those for ports of other workers included.
+    pub copies: Counter,
+    /// Packets handed to other workers.
+    pub crossed: Counter,
+    /// Bursts by size: 1, 2-3, 4-7, … packets.
+    pub bursts: [Counter; BURST_CLASSES],
+    /// Packets of no port: no port claimed them, or theirs was just removed.
+    pub unattributed: PortCounters,
+}
+
+/// Classes of burst sizes in [`WorkerCounters::bursts`].
+pub const BURST_CLASSES: usize = BURST.ilog2() as usize + 1;
+
+impl WorkerCounters {
+    /// Counts a burst of `packets`, which is not 0.
+    #[inline]
+    pub fn burst(&self, packets: usize) {
+        self.packets.add(packets as u64);
+        if let Some(class) = packets.checked_ilog2() {
+            self.bursts[(class as usize).min(BURST_CLASSES - 1)].add(1);
+        }
+    }
+}
+
 /// The sum over all workers of what they counted on one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortTotals {
@@ -88,6 +140,11 @@ impl PortTotals {
             }
         }
         totals
+    }
+
+    /// Packets dropped for any reason.
+    pub fn all_dropped(&self) -> u64 {
+        self.drops.iter().sum()
     }
 
     /// Packets dropped for `reason`.

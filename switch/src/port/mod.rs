@@ -3,8 +3,9 @@
 //! A device has a receiving and a transmitting side, which need not be the same device nor live on the same worker. Both
 //! are handed to workers as trait objects: one virtual call a burst to receive, one a packet to send.
 
+pub mod fault;
 pub mod memory;
-pub mod xsk;
+// pub mod xsk;
 
 use crate::path::edit::Edit;
 use crate::reason::Reason;

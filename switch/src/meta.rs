@@ -1,0 +1,78 @@
+//! What do the steps know about one packet?
+
+use crate::config::PortIndex;
+use crate::path::checksum::Unfinished;
+use crate::reason::Reason;
+use crate::table::vlan::Classified;
+use crate::wire::ethernet::Mac;
+use crate::wire::vlan::Tags;
+
+/// What is to become of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// Not decided yet.
+    #[default]
+    Open,
+    /// It goes to this port.
+    One(PortIndex),
+    /// It goes to all other ports of its VLAN.
+    Flood,
+    /// It goes nowhere.
+    Dropped(Reason),
+}
+
+/// The record of one packet: one cache line, written from left to right as the packet travels.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub struct Meta {
+    /// To whom.
+    pub destination: Mac,
+    /// From whom.
+    pub source: Mac,
+    /// The checksum that the sender left to its device, if any.
+    pub unfinished: Unfinished,
+    /// The finished checksum, once it was needed.
+    pub finished: Option<[u8; 4]>,
+    /// Octets of the packet as received.
+    pub len: u32,
+    /// The tags that the bridge sees.
+    pub tags: Tags,
+    /// The VLAN that it belongs to.
+    pub vlan: Classified,
+    /// The port that it came in by, or [`PortIndex::NONE`].
+    pub port: PortIndex,
+    /// What follows the tags.
+    pub ethertype: u16,
+    /// What is to become of it.
+    pub fate: Fate,
+    /// Octets of the tag by which the device's port was chosen: between the addresses and what the bridge sees.
+    pub link_octets: u8,
+}
+
+const _: () = assert!(size_of::<Meta>() == 64);
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            destination: Mac(0),
+            source: Mac(0),
+            unfinished: Unfinished::None,
+            finished: None,
+            len: 0,
+            tags: Tags::default(),
+            vlan: Classified::default(),
+            port: PortIndex::NONE,
+            ethertype: 0,
+            fate: Fate::Open,
+            link_octets: 0,
+        }
+    }
+}
+
+impl Meta {
+    /// Where the payload begins: after the Ethernet header and the tags.
+    #[inline]
+    pub fn payload_offset(&self) -> usize {
+        crate::wire::ethernet::HEADER + usize::from(self.link_octets) + self.tags.count() * crate::wire::vlan::TAG
+    }
+}

@@ -1,0 +1,431 @@
+//! Behind which port is a MAC address?
+//!
+//! One table a bridge, shared by all workers. Key: VLAN and MAC in one word; value: port, flags, age stamp and number of
+//! the entry in another. A key has two candidate buckets, chosen by a hash with a secret seed (MACs are chosen by
+//! attackers); a bucket is one cache line of four slots, and there are four slots for each entry that the table may hold,
+//! so two full buckets are practically impossible (then the oldest of the eight goes).
+//!
+//! **Readers** take no lock: key, value, key again; a key that changed meanwhile is a miss.
+//! **Changes** go through the [`Ledger`](super::ledger::Ledger) behind a lock. Workers only try it: a packet whose source cannot be learned
+//! now does no harm, a later one will teach it. They change nothing unless a host is new, has moved, or was last
+//! stamped in another second, so in a steady state the hot path only reads. The control thread waits for the lock, and
+//! holds it for [`SLICE`] entries at a time.
+
+use crate::config::PortIndex;
+use crate::limits::FDB_SIZE;
+use crate::table::ledger::{Ledger, NONE};
+use crate::time::Instant;
+use crate::wire::ethernet::Mac;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// Entries that the control thread changes before it lets others have the table.
+pub const SLICE: usize = 256;
+const SLOTS: usize = 4;
+
+/// A VLAN and a MAC in one word; the top bit tells a used slot from an empty one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(u64);
+
+impl Key {
+    fn new(vlan: u16, mac: Mac) -> Self {
+        Self(1 << 63 | u64::from(vlan & 0xfff) << 48 | mac.0 & 0xffff_ffff_ffff)
+    }
+
+    fn vlan(self) -> u16 {
+        (self.0 >> 48) as u16 & 0xfff
+    }
+
+    fn mac(self) -> Mac {
+        Mac(self.0 & 0xffff_ffff_ffff)
+    }
+}
+
+/// What a slot says about its key: port (16 bits), static (1), number in the ledger (20), stamp in seconds (27).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Value(u64);
+
+const STAMP_MASK: u64 = (1 << 27) - 1;
+const NODES_MAX: usize = 1 << 20;
+const _: () = assert!(*FDB_SIZE.end() <= NODES_MAX);
+
+impl Value {
+    fn new(port: PortIndex, is_static: bool, node: u32, stamp: u64) -> Self {
+        Self(u64::from(port.0) | u64::from(is_static) << 16 | u64::from(node) << 17 | (stamp & STAMP_MASK) << 37)
+    }
+
+    fn port(self) -> PortIndex {
+        PortIndex(self.0 as u16)
+    }
+
+    fn is_static(self) -> bool {
+        self.0 >> 16 & 1 != 0
+    }
+
+    fn node(self) -> u32 {
+        (self.0 >> 17) as u32 & (NODES_MAX as u32 - 1)
+    }
+
+    fn stamp(self) -> u64 {
+        self.0 >> 37
+    }
+
+    /// Seconds since the stamp; none if another worker's clock was ahead. Right while less than two years go by.
+    fn age(self, now: u64) -> u64 {
+        let age = now.wrapping_sub(self.stamp()) & STAMP_MASK;
+        if age > STAMP_MASK / 2 { 0 } else { age }
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    key: AtomicU64,
+    value: AtomicU64,
+}
+
+#[derive(Default)]
+#[repr(align(64))]
+struct Bucket([Slot; SLOTS]);
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// What learning an address came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// Known and used within this second: nothing was written.
+    Fresh,
+    /// Known; its stamp is now this second.
+    Refreshed,
+    /// It was not known.
+    New,
+    /// It was known behind the port named here.
+    Moved(PortIndex),
+    /// It is bound to a port by the configuration.
+    Static,
+    /// Somebody else was changing the table; a later packet will teach it.
+    Busy,
+    /// The table holds nothing but static entries.
+    Full,
+}
+
+/// The table is full of static entries: raise the bridge's `mac-table-size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the MAC table is full of static entries: remove some, or raise other_config:mac-table-size")]
+pub struct Full;
+
+/// One entry as shown to the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The bridge's VLAN.
+    pub vlan: u16,
+    /// The host.
+    pub mac: Mac,
+    /// The port that it is behind.
+    pub port: PortIndex,
+    /// Seconds since its last packet (to the second); 0 for a static entry.
+    pub age_s: u64,
+    /// Bound by the configuration: never moves, ages or gives way.
+    pub is_static: bool,
+}
+
+/// What `fdb/stats-show` tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Entries now, static ones included.
+    pub current: usize,
+    /// Most entries that there may be.
+    pub max: usize,
+    /// Static entries now.
+    pub static_entries: usize,
+    /// Entries ever learned.
+    pub learned: u64,
+    /// Entries removed because of their age.
+    pub expired: u64,
+    /// Entries removed to make room.
+    pub evicted: u64,
+    /// Times that a host was seen behind another port than before.
+    pub moved: u64,
+}
+
+/// The forwarding database of one bridge.
+pub struct Fdb {
+    buckets: Box<[Bucket]>,
+    seed: u64,
+    capacity: usize,
+    ledger: Mutex<Ledger>,
+}
+
+impl Fdb {
+    /// An empty table for `capacity` entries (taken to the nearest end of [`FDB_SIZE`]). `seed` should be secret.
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        let capacity = capacity.clamp(*FDB_SIZE.start(), *FDB_SIZE.end());
+        Self::with_nodes(capacity, capacity, seed)
+    }
+
+    fn with_nodes(capacity: usize, nodes: usize, seed: u64) -> Self {
+        let mut buckets = Vec::new();
+        buckets.resize_with(nodes.next_power_of_two(), Bucket::default);
+        Self { buckets: buckets.into(), seed, capacity, ledger: Mutex::new(Ledger::new(nodes)) }
+    }
+
+    /// The table with another capacity, to be put in this one's place. If that is less than the entries there are, this
+    /// table loses what the other cannot hold; static entries are all kept.
+    pub fn resized(&self, capacity: usize) -> Self {
+        let capacity = capacity.clamp(*FDB_SIZE.start(), *FDB_SIZE.end());
+        let mut old = self.lock();
+        while old.current() > capacity && self.evict(&mut old) {}
+        let new = Self::with_nodes(capacity, capacity.max(old.current()), self.seed);
+        let mut ledger = new.lock();
+        old.for_each_oldest_first(|key, slot, _| {
+            let value = Value(self.slot(slot).value.load(Ordering::Acquire));
+            let inserted = new.insert(&mut ledger, Key(key), value.port(), value.is_static(), value.stamp());
+            debug_assert!(inserted, "a table at least as large");
+        });
+        ledger.statistics = old.statistics;
+        drop(ledger);
+        new
+    }
+
+    /// The port that `mac` is behind in `vlan`.
+    #[inline]
+    pub fn lookup(&self, vlan: u16, mac: Mac) -> Option<PortIndex> {
+        self.find(Key::new(vlan, mac)).map(|(_, value)| value.port())
+    }
+
+    /// A packet from `mac` came in by `port`. Never waits; group addresses are not learned by callers.
+    #[inline]
+    pub fn learn(&self, vlan: u16, mac: Mac, port: PortIndex, now: Instant) -> Learned {
+        let key = Key::new(vlan, mac);
+        let stamp = now.as_secs();
+        if let Some((_, value)) = self.find(key) {
+            if value.is_static() {
+                return Learned::Static;
+            }
+            if value.port() == port && value.age(stamp) == 0 {
+                return Learned::Fresh;
+            }
+        }
+        match self.ledger.try_lock() {
+            Ok(mut ledger) => self.change(&mut ledger, key, port, stamp),
+            Err(TryLockError::WouldBlock) => Learned::Busy,
+            Err(TryLockError::Poisoned(poisoned)) => self.change(&mut poisoned.into_inner(), key, port, stamp),
+        }
+    }
+
+    #[cold]
+    fn change(&self, ledger: &mut Ledger, key: Key, port: PortIndex, stamp: u64) -> Learned {
+        let Some((slot, value)) = self.find(key) else {
+            if ledger.current() >= self.capacity && !self.evict(ledger) {
+                return Learned::Full;
+            }
+            if !self.insert(ledger, key, port, false, stamp) {
+                return Learned::Full;
+            }
+            ledger.statistics.learned += 1;
+            return Learned::New;
+        };
+        if value.is_static() {
+            return Learned::Static;
+        }
+        let from = value.port();
+        self.slot(slot).value.store(Value::new(port, false, value.node(), stamp).0, Ordering::Release);
+        if from == port {
+            ledger.touch(value.node());
+            return Learned::Refreshed;
+        }
+        ledger.relink(value.node(), port);
+        ledger.statistics.moved += 1;
+        Learned::Moved(from)
+    }
+
+    /// Binds `mac` to `port` for good; an entry that was learned becomes a static one.
+    pub fn add_static(&self, vlan: u16, mac: Mac, port: PortIndex) -> Result<(), Full> {
+        let key = Key::new(vlan, mac);
+        let mut ledger = self.lock();
+        if let Some((slot, value)) = self.find(key) {
+            self.slot(slot).value.store(Value::new(port, true, value.node(), value.stamp()).0, Ordering::Release);
+            ledger.make_static(value.node(), port);
+            return Ok(());
+        }
+        if ledger.current() >= self.capacity && !self.evict(&mut ledger) {
+            return Err(Full);
+        }
+        if self.insert(&mut ledger, key, port, true, 0) { Ok(()) } else { Err(Full) }
+    }
+
+    /// Removes a static entry; false if there is none.
+    pub fn remove_static(&self, vlan: u16, mac: Mac) -> bool {
+        self.remove_if(vlan, mac, Value::is_static)
+    }
+
+    /// Removes an entry of either kind; false if there is none.
+    pub fn remove(&self, vlan: u16, mac: Mac) -> bool {
+        self.remove_if(vlan, mac, |_| true)
+    }
+
+    fn remove_if(&self, vlan: u16, mac: Mac, condition: impl Fn(Value) -> bool) -> bool {
+        let mut ledger = self.lock();
+        match self.find(Key::new(vlan, mac)) {
+            Some((_, value)) if condition(value) => {
+                self.take_out(&mut ledger, value.node());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets all that was learned.
+    pub fn flush(&self) {
+        for port in 0..crate::limits::PORTS_MAX {
+            self.flush_port(PortIndex(port as u16));
+        }
+    }
+
+    /// Forgets all that was learned behind `port`.
+    pub fn flush_port(&self, port: PortIndex) {
+        self.remove_oldest_while(port, |_| true);
+    }
+
+    /// Removes everything behind `port`, static entries included: the port goes away.
+    pub fn forget_port(&self, port: PortIndex) {
+        self.flush_port(port);
+        for entry in self.entries(Instant::default()) {
+            if entry.port == port && entry.is_static {
+                self.remove_static(entry.vlan, entry.mac);
+            }
+        }
+    }
+
+    /// Forgets what has not been seen for `max_age_s` seconds.
+    pub fn age(&self, now: Instant, max_age_s: u64) {
+        for port in 0..crate::limits::PORTS_MAX {
+            let port = PortIndex(port as u16);
+            let expired = self.remove_oldest_while(port, |value| value.age(now.as_secs()) >= max_age_s);
+            if expired > 0 {
+                self.lock().statistics.expired += expired;
+            }
+        }
+    }
+
+    /// Removes a port's entries, the least recently used first, while `condition` holds; in slices. Returns how many.
+    fn remove_oldest_while(&self, port: PortIndex, condition: impl Fn(Value) -> bool) -> u64 {
+        let mut removed = 0;
+        loop {
+            let mut ledger = self.lock();
+            for _ in 0..SLICE {
+                let node = ledger.oldest(port);
+                if node == NONE || !condition(self.value_of(&ledger, node)) {
+                    return removed;
+                }
+                self.take_out(&mut ledger, node);
+                removed += 1;
+            }
+        }
+    }
+
+    /// All entries, in order of VLAN and MAC, as of `now`. Entries that change meanwhile may be missed.
+    pub fn entries(&self, now: Instant) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for slot in self.buckets.iter().flat_map(|bucket| &bucket.0) {
+            let key = slot.key.load(Ordering::Acquire);
+            let value = Value(slot.value.load(Ordering::Acquire));
+            if key != 0 && key == slot.key.load(Ordering::Acquire) {
+                let (key, is_static) = (Key(key), value.is_static());
+                let age_s = if is_static { 0 } else { value.age(now.as_secs()) };
+                entries.push(Entry { vlan: key.vlan(), mac: key.mac(), port: value.port(), age_s, is_static });
+            }
+        }
+        entries.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
+        entries
+    }
+
+    /// The counts now.
+    pub fn stats(&self) -> Stats {
+        let ledger = self.lock();
+        Stats {
+            current: ledger.current(),
+            max: self.capacity,
+            static_entries: ledger.static_entries(),
+            ..ledger.statistics
+        }
+    }
+
+    /// Starts the counts of what happened anew.
+    pub fn clear_stats(&self) {
+        self.lock().statistics = Stats::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    fn buckets_of(&self, key: Key) -> [usize; 2] {
+        let product = u128::from(key.0 ^ self.seed) * u128::from(0x9e37_79b9_7f4a_7c15 ^ self.seed.rotate_left(32) | 1);
+        let hash = product as u64 ^ (product >> 64) as u64;
+        let mask = self.buckets.len() - 1;
+        [hash as usize & mask, (hash >> 32) as usize & mask]
+    }
+
+    #[inline]
+    fn slot(&self, slot: u32) -> &Slot {
+        &self.buckets[slot as usize / SLOTS].0[slot as usize % SLOTS]
+    }
+
+    #[inline]
+    fn find(&self, key: Key) -> Option<(u32, Value)> {
+        for bucket in self.buckets_of(key) {
+            for (i, slot) in self.buckets[bucket].0.iter().enumerate() {
+                if slot.key.load(Ordering::Acquire) == key.0 {
+                    let value = Value(slot.value.load(Ordering::Acquire));
+                    // The value belongs to the key if the key is still there: writers clear it before they reuse a slot.
+                    if slot.key.load(Ordering::Acquire) == key.0 {
+                        return Some(((bucket * SLOTS + i) as u32, value));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn value_of(&self, ledger: &Ledger, node: u32) -> Value {
+        Value(self.slot(ledger.slot(node)).value.load(Ordering::Acquire))
+    }
+
+    /// Puts a key that is not there into an empty slot. False if the ledger or both buckets have no room to be made.
+    fn insert(&self, ledger: &mut Ledger, key: Key, port: PortIndex, is_static: bool, stamp: u64) -> bool {
+        let Some(slot) = self.empty_slot(ledger, key) else { return false };
+        let Some(node) = ledger.add(key.0, slot, port, is_static) else { return false };
+        let place = self.slot(slot);
+        place.value.store(Value::new(port, is_static, node, stamp).0, Ordering::Release);
+        place.key.store(key.0, Ordering::Release);
+        true
+    }
+
+    fn empty_slot(&self, ledger: &mut Ledger, key: Key) -> Option<u32> {
+        let candidates =
+            || self.buckets_of(key).into_iter().flat_map(|b| (0..SLOTS).map(move |i| (b * SLOTS + i) as u32));
+        let empty = |slot: &u32| self.slot(*slot).key.load(Ordering::Acquire) == 0;
+        if let Some(slot) = candidates().find(empty) {
+            return Some(slot);
+        }
+        let value = |slot: u32| Value(self.slot(slot).value.load(Ordering::Acquire));
+        let victim = candidates().map(value).filter(|value| !value.is_static()).min_by_key(|value| value.stamp())?;
+        self.take_out(ledger, victim.node());
+        ledger.statistics.evicted += 1;
+        candidates().find(empty)
+    }
+
+    /// Makes room: the port with the most entries loses its least recently used. False if there is none but static ones.
+    fn evict(&self, ledger: &mut Ledger) -> bool {
+        let Some(node) = ledger.victim() else { return false };
+        self.take_out(ledger, node);
+        ledger.statistics.evicted += 1;
+        true
+    }
+
+    fn take_out(&self, ledger: &mut Ledger, node: u32) {
+        let slot = ledger.remove(node);
+        self.slot(slot).key.store(0, Ordering::Release);
+    }
+}

@@ -1,0 +1,306 @@
+//! How is a small switch set up on memory ports? For tests, fuzzing, simulations and benches; the daemon does not use it.
+
+use crate::command::{Command, Event, Handle};
+use crate::config::{Bridge, Device, DeviceIndex, Ingress, Port, PortIndex, Snapshot};
+use crate::counters::{PortCounters, PortTotals, WorkerCounters};
+use crate::crossing::{NeverAsleep, Wake};
+use crate::limits::{FRAME_MAX, VLANS};
+use crate::port::memory::Queue;
+use crate::reason::Reason;
+use crate::table::fdb::Fdb;
+use crate::table::flood::FloodTable;
+use crate::table::vlan::{VlanConfig, VlanPolicy, VlanSet};
+use crate::time::Instant;
+use crate::wire::ethernet::Mac;
+use crate::wire::vlan::Tag;
+use crate::worker::{Worker, crew};
+use std::sync::Arc;
+
+/// A frame with these tags and `payload` behind EtherType `ethertype`.
+pub fn frame(destination: Mac, source: Mac, tags: &[Tag], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [destination.octets(), source.octets()].concat();
+    tags.iter().for_each(|tag| frame.extend(tag.octets()));
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A port to be set up.
+#[derive(Clone, Debug)]
+pub struct PortSpec {
+    /// Its bridge.
+    pub bridge: u16,
+    /// Its device's number.
+    pub device: u16,
+    /// It is one VLAN of its device.
+    pub link_vid: Option<u16>,
+    /// Its VLAN columns.
+    pub vlan: VlanConfig,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It wants complete checksums.
+    pub complete_checksums: bool,
+    /// It does not talk to other such ports.
+    pub protected: bool,
+}
+
+impl Default for PortSpec {
+    fn default() -> Self {
+        Self {
+            bridge: 0,
+            device: 0,
+            link_vid: None,
+            vlan: VlanConfig::default(),
+            mtu: FRAME_MAX as u32,
+            complete_checksums: false,
+            protected: false,
+        }
+    }
+}
+
+/// A device that belongs to the port of the same number.
+pub fn device(number: u16) -> Device {
+    Device { ingress: Ingress::Port(PortIndex(number)), partial_checksums: false, home: 0 }
+}
+
+/// The configuration of one bridge whose ports have these VLAN columns, each on the device of the same number.
+pub fn bridge_ports(vlans: &[VlanConfig]) -> Snapshot {
+    let spec = |(i, vlan): (usize, &VlanConfig)| {
+        Some(PortSpec { device: i as u16, vlan: vlan.clone(), ..PortSpec::default() })
+    };
+    Scene { ports: vlans.iter().enumerate().map(spec).collect(), ..Scene::default() }.snapshot(0)
+}
+
+/// A bridge to be set up.
+pub struct BridgeSpec {
+    /// Its table.
+    pub fdb: Arc<Fdb>,
+    /// VLANs that it floods.
+    pub flood_vlans: Vec<u16>,
+    /// It forwards reserved multicast.
+    pub forward_bpdu: bool,
+}
+
+impl Default for BridgeSpec {
+    fn default() -> Self {
+        Self { fdb: Arc::new(Fdb::new(1024, 0x5eed)), flood_vlans: Vec::new(), forward_bpdu: false }
+    }
+}
+
+/// What a snapshot is made from.
+pub struct Scene {
+    /// By number; `None` for numbers not in use.
+    pub ports: Vec<Option<PortSpec>>,
+    /// By number.
+    pub bridges: Vec<BridgeSpec>,
+    /// Devices whose senders leave checksums unfinished.
+    pub partial: Vec<u16>,
+    /// By device: the worker that transmits on it.
+    pub homes: Vec<u16>,
+    /// By port, one block for each worker.
+    pub counters: Vec<Arc<[PortCounters]>>,
+    /// How many workers there are.
+    pub workers: usize,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self {
+            ports: Vec::new(),
+            bridges: vec![BridgeSpec::default()],
+            partial: Vec::new(),
+            homes: Vec::new(),
+            counters: Vec::new(),
+            workers: 1,
+        }
+    }
+}
+
+impl Scene {
+    /// Compiles the scene.
+    pub fn snapshot(&mut self, generation: u64) -> Snapshot {
+        while self.counters.len() < self.ports.len() {
+            self.counters.push((0..self.workers).map(|_| PortCounters::default()).collect());
+        }
+        let ports: Vec<Option<Port>> = self
+            .ports
+            .iter()
+            .zip(&self.counters)
+            .map(|(spec, counters)| {
+                spec.as_ref().map(|spec| Port {
+                    bridge: spec.bridge,
+                    device: DeviceIndex(spec.device),
+                    link_vid: spec.link_vid,
+                    vlan: VlanPolicy::new(&spec.vlan),
+                    mtu: spec.mtu,
+                    complete_checksums: spec.complete_checksums,
+                    protected: spec.protected,
+                    counters: Arc::clone(counters),
+                })
+            })
+            .collect();
+        let devices = self.ports.iter().flatten().map(|spec| spec.device + 1).max().unwrap_or(0);
+        let devices = (0..devices).map(|number| self.device(number)).collect();
+        let bridges = self
+            .bridges
+            .iter()
+            .enumerate()
+            .map(|(number, spec)| {
+                let members = ports.iter().enumerate().filter_map(|(index, port)| {
+                    port.as_ref()
+                        .filter(|port| usize::from(port.bridge) == number)
+                        .map(|port| (PortIndex(index as u16), &port.vlan))
+                });
+                Bridge {
+                    fdb: Arc::clone(&spec.fdb),
+                    flood: FloodTable::new(members),
+                    flood_vlans: (!spec.flood_vlans.is_empty())
+                        .then(|| Box::new(spec.flood_vlans.iter().copied().collect::<VlanSet>())),
+                    forward_bpdu: spec.forward_bpdu,
+                }
+            })
+            .collect();
+        Snapshot { generation, devices, ports, bridges }
+    }
+
+    fn device(&self, number: u16) -> Option<Device> {
+        let mut vlans: Option<Box<[PortIndex; VLANS]>> = None;
+        let mut whole = None;
+        for (index, spec) in self.ports.iter().enumerate() {
+            let Some(spec) = spec.as_ref().filter(|spec| spec.device == number) else { continue };
+            match spec.link_vid {
+                Some(vid) => {
+                    vlans.get_or_insert_with(|| Box::new([PortIndex::NONE; VLANS]))[usize::from(vid)] =
+                        PortIndex(index as u16);
+                }
+                None => whole = Some(PortIndex(index as u16)),
+            }
+        }
+        let ingress = whole.map(Ingress::Port).or(vlans.map(Ingress::Vlans))?;
+        let home = self.homes.get(usize::from(number)).copied().unwrap_or(0);
+        Some(Device { ingress, partial_checksums: self.partial.contains(&number), home })
+    }
+}
+
+/// A running switch: workers, and a pair of queues for each device.
+pub struct Rig {
+    /// What it is made from; change it, then [`Rig::install`].
+    pub scene: Scene,
+    /// The workers and their handles.
+    pub crew: Vec<(Worker, Handle)>,
+    /// By device: what the switch receives.
+    pub inputs: Vec<Queue>,
+    /// By device: what the switch sent.
+    pub outputs: Vec<Queue>,
+    generation: u64,
+}
+
+impl Rig {
+    /// Sets the scene up and runs until it is in force. Device number n is attached to worker n modulo their number.
+    pub fn new(mut scene: Scene, frames: usize) -> Self {
+        let wakes: Vec<Arc<dyn Wake>> = (0..scene.workers).map(|_| Arc::new(NeverAsleep) as Arc<dyn Wake>).collect();
+        let devices = usize::from(scene.ports.iter().flatten().map(|spec| spec.device + 1).max().unwrap_or(0));
+        let worker_of = |device: usize| (device % scene.workers) as u16;
+        scene.homes = (0..devices).map(worker_of).collect();
+        let queues = || (0..devices).map(|_| Queue::new(frames)).collect();
+        let (inputs, outputs) = (queues(), queues());
+        let mut rig = Self { scene, crew: crew(&wakes), inputs, outputs, generation: 0 };
+        for device in 0..devices {
+            rig.attach(device);
+        }
+        rig.install();
+        rig
+    }
+
+    /// Gives the device's sides to its home.
+    pub fn attach(&mut self, device: usize) {
+        let worker = usize::from(self.scene.homes[device]);
+        let side = Box::new(self.inputs[device].receiver_segmented(2048));
+        self.command(worker, Command::Receive { device: DeviceIndex(device as u16), queue: 0, side });
+        let side = Box::new(self.outputs[device].transmitter());
+        self.command(worker, Command::Transmit { device: DeviceIndex(device as u16), side });
+    }
+
+    /// Sends a command to a worker.
+    pub fn command(&mut self, worker: usize, command: Command) {
+        let sent = self.crew[worker].1.commands.push(command);
+        assert!(sent.is_ok(), "the ring of commands is full: take a turn first");
+    }
+
+    /// Makes all workers install the scene as it is now, and waits for it.
+    pub fn install(&mut self) {
+        self.generation += 1;
+        let snapshot = Arc::new(self.scene.snapshot(self.generation));
+        for worker in 0..self.crew.len() {
+            self.command(worker, Command::Install(Arc::clone(&snapshot)));
+        }
+        let mut waiting = self.crew.len();
+        for _ in 0..1000 {
+            for (worker, handle) in &mut self.crew {
+                worker.turn(Instant::default());
+                while let Ok(event) = handle.events.pop() {
+                    waiting -= usize::from(
+                        matches!(event, Event::Installed { generation, .. } if generation == self.generation),
+                    );
+                }
+            }
+            if waiting == 0 {
+                return;
+            }
+        }
+        panic!("{waiting} workers did not install generation {}", self.generation);
+    }
+
+    /// All workers take turns until nothing is left to do.
+    pub fn run(&mut self, now: Instant) {
+        for _ in 0..10_000 {
+            let mut pending = false;
+            for (worker, _) in &mut self.crew {
+                pending |= worker.turn(now).pending;
+            }
+            if !pending {
+                return;
+            }
+        }
+        panic!("the switch does not come to rest");
+    }
+
+    /// What all workers counted on a port.
+    pub fn totals(&self, port: usize) -> PortTotals {
+        self.scene.counters.get(port).map(|counters| PortTotals::sum(counters)).unwrap_or_default()
+    }
+
+    /// Packets of no port that were dropped for `reason`.
+    pub fn unattributed(&self, reason: Reason) -> u64 {
+        self.workers().map(|worker| worker.unattributed.drops[reason as usize].get()).sum()
+    }
+
+    /// What the workers count about themselves.
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerCounters> {
+        self.crew.iter().map(|(_, handle)| &*handle.counters)
+    }
+
+    /// Checks that every packet, copy and frame is accounted for, while the switch is at rest.
+    pub fn check(&self) {
+        let ports = (0..self.scene.counters.len()).map(|port| self.totals(port));
+        let none = self.workers().map(|worker| PortTotals::sum(std::slice::from_ref(&worker.unattributed)));
+        let (mut received, mut sent, mut dropped) = (0, 0, 0);
+        for totals in ports.chain(none) {
+            received += totals.rx_packets;
+            sent += totals.tx_packets;
+            dropped += totals.all_dropped();
+        }
+        let sum = |count: fn(&WorkerCounters) -> u64| self.workers().map(count).sum::<u64>();
+        assert_eq!(received, sum(|worker| worker.packets.get()), "packets received");
+        let (forwarded, copies) = (sum(|worker| worker.forwarded.get()), sum(|worker| worker.copies.get()));
+        assert_eq!(received + copies, forwarded + sent + dropped, "packets and copies in = out");
+        for (number, queue) in self.inputs.iter().chain(&self.outputs).enumerate() {
+            assert_eq!(queue.held(), 0, "frames held of queue {number}");
+        }
+        let census: Vec<_> = self.crew.iter().map(|(worker, _)| worker.crossing().census()).collect();
+        let others = self.crew.len() - 1;
+        let buffers = others * self.crew.len() * crate::limits::CROSSING_RING;
+        assert_eq!(census.iter().map(|(empty, _)| empty).sum::<usize>(), buffers, "buffers between workers");
+        assert!(census.iter().all(|(_, waiting)| *waiting == 0), "packets between workers");
+    }
+}

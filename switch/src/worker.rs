@@ -1,0 +1,194 @@
+//! What does a worker do in one turn?
+
+use crate::batch::Batch;
+use crate::command::{Command, Event, Handle};
+use crate::config::{DeviceIndex, Snapshot};
+use crate::counters::WorkerCounters;
+use crate::crossing::{self, Crossing, Wake};
+use crate::limits::{COMMAND_RING, COMMANDS_PER_TURN_MAX, CROSSING_RING, DEVICES_MAX, EVENT_RING};
+use crate::path::egress::{Exit, Sides};
+use crate::path::{checksum, egress, learn, lookup, parse, reserved, rx, vlan_in};
+use crate::port::Receive;
+use crate::time::Instant;
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::sync::Arc;
+
+/// One forwarding thread's state. It owns receive queues and transmitting sides, and shares nothing that it writes but
+/// counters and FDBs.
+pub struct Worker {
+    index: u16,
+    config: Arc<Snapshot>,
+    queues: Vec<Queue>,
+    sides: Sides,
+    crossing: Crossing,
+    batch: Batch,
+    commands: Consumer<Command>,
+    events: Producer<Event>,
+    counters: Arc<WorkerCounters>,
+}
+
+struct Queue {
+    device: DeviceIndex,
+    number: u16,
+    side: Box<dyn Receive>,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Packets received, from devices and from other workers.
+    pub packets: usize,
+    /// There is something left to do at once: do not sleep.
+    pub pending: bool,
+}
+
+/// As many workers as there are `wakes`, in worker order, each with the handle of the thread that commands it.
+pub fn crew(wakes: &[Arc<dyn Wake>]) -> Vec<(Worker, Handle)> {
+    crossing::mesh(wakes).into_iter().enumerate().map(|(index, crossing)| Worker::new(index as u16, crossing)).collect()
+}
+
+impl Worker {
+    /// Worker number `index`, which has no ports yet and an empty configuration.
+    pub fn new(index: u16, crossing: Crossing) -> (Self, Handle) {
+        let (commands, command_end) = RingBuffer::new(COMMAND_RING);
+        let (event_end, events) = RingBuffer::new(EVENT_RING);
+        let counters = Arc::new(WorkerCounters::default());
+        let worker = Self {
+            index,
+            config: Arc::default(),
+            queues: Vec::with_capacity(DEVICES_MAX),
+            sides: Sides::default(),
+            crossing,
+            batch: Batch::default(),
+            commands: command_end,
+            events: event_end,
+            counters: Arc::clone(&counters),
+        };
+        (worker, Handle { commands, events, counters })
+    }
+
+    /// One turn. Reads in the order a packet travels; each line is one file in `path/`.
+    pub fn turn(&mut self, now: Instant) -> Turn {
+        let mut packets = 0;
+        self.obey();
+        let (config, batch, counters) = (&*self.config, &mut self.batch, &*self.counters);
+        let (sides, crossing) = (&mut self.sides, &mut self.crossing);
+        let mut exit = Exit { config, worker: self.index, sides, crossing, counters };
+        for Queue { device, side, .. } in &mut self.queues {
+            if !rx::run(batch, &mut **side, counters) {
+                continue;
+            }
+            packets += batch.len();
+            parse::run(batch, &**side, *device, config);
+            reserved::run(batch, config);
+            vlan_in::run(batch, config);
+            learn::run(batch, config, now);
+            lookup::run(batch, config);
+            checksum::run(batch, &**side, *device, config);
+            egress::run(batch, &**side, &mut exit);
+            side.release();
+            let forwarded = batch.settle(config, usize::from(self.index), &counters.unattributed);
+            counters.forwarded.add(forwarded);
+        }
+        packets += egress::arrivals(&mut exit, CROSSING_RING);
+        let unsent = exit.sides.flush();
+        exit.crossing.wake();
+        counters.turns.add(1);
+        counters.busy_turns.add(u64::from(packets > 0));
+        Turn { packets, pending: packets > 0 || unsent || self.crossing.waiting() || !self.commands.is_empty() }
+    }
+
+    /// Does what the control thread asked for, a few commands at a time. A command whose answers have no room waits.
+    fn obey(&mut self) {
+        for _ in 0..COMMANDS_PER_TURN_MAX {
+            let Ok(command) = self.commands.peek() else { return };
+            match command {
+                Command::Detach(device) => {
+                    let device = *device;
+                    if !self.detach(device) {
+                        return;
+                    }
+                }
+                // Each of these is answered by one event at most.
+                Command::Receive { .. } | Command::Transmit { .. } | Command::Install(_) if self.events.is_full() => {
+                    return;
+                }
+                Command::Receive { .. } | Command::Transmit { .. } | Command::Install(_) => {}
+            }
+            if let Ok(command) = self.commands.pop() {
+                self.execute(command);
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Receive { device, queue, side } => {
+                if let Some(old) = self.add_queue(device, queue, side) {
+                    self.tell(Event::ReceiveReturned(device, old));
+                }
+            }
+            Command::Transmit { device, side } => {
+                if let Some(old) = self.sides.attach(device, side) {
+                    self.tell(Event::TransmitReturned(device, old));
+                }
+            }
+            Command::Detach(device) => self.tell(Event::Detached(device)),
+            Command::Install(snapshot) => {
+                // Packets on the way here name ports by number: they leave by the ports that had the numbers when they
+                // were sent, before a number can mean another port.
+                self.drain_arrivals();
+                let generation = snapshot.generation;
+                let old = std::mem::replace(&mut self.config, snapshot);
+                self.tell(Event::Installed { generation, old });
+            }
+        }
+    }
+
+    /// Takes a queue in. Returns the side that it replaces, or `side` itself if there are too many.
+    fn add_queue(&mut self, device: DeviceIndex, number: u16, side: Box<dyn Receive>) -> Option<Box<dyn Receive>> {
+        if let Some(queue) = self.queues.iter_mut().find(|queue| queue.device == device && queue.number == number) {
+            return Some(std::mem::replace(&mut queue.side, side));
+        }
+        if self.queues.len() == self.queues.capacity() {
+            return Some(side);
+        }
+        self.queues.push(Queue { device, number, side });
+        None
+    }
+
+    /// Gives back as many sides of the device as there is room for in the ring of events. True when all are, and there is
+    /// room for one more event.
+    fn detach(&mut self, device: DeviceIndex) -> bool {
+        while !self.events.is_full() {
+            if let Some(position) = self.queues.iter().position(|queue| queue.device == device) {
+                let queue = self.queues.swap_remove(position);
+                self.tell(Event::ReceiveReturned(device, queue.side));
+            } else if let Some(side) = self.sides.detach(device) {
+                self.tell(Event::TransmitReturned(device, side));
+            } else {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Room in the ring was checked before.
+    fn tell(&mut self, event: Event) {
+        let told = self.events.push(event);
+        debug_assert!(told.is_ok(), "an event without room");
+    }
+
+    fn drain_arrivals(&mut self) {
+        let (sides, crossing) = (&mut self.sides, &mut self.crossing);
+        let (config, counters) = (&*self.config, &*self.counters);
+        let mut exit = Exit { config, worker: self.index, sides, crossing, counters };
+        let workers = exit.crossing.workers();
+        egress::arrivals(&mut exit, CROSSING_RING * workers);
+    }
+
+    /// The ways between this worker and the others, for checks.
+    pub fn crossing(&self) -> &Crossing {
+        &self.crossing
+    }
+}
