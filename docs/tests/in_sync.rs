@@ -1,0 +1,402 @@
+//! Does the documentation say what the code does? Each list in it is compared with the one in the code.
+//!
+//! Tables that only repeat a list of the code stand between `<!-- from FILE -->` and `<!-- end -->`. After a change there,
+//! `SHUNT_BLESS=1 cargo test -p shunt-docs` writes them anew.
+
+mod tree;
+
+use shunt_control::cli::table::{self, Takes};
+use shunt_control::commands;
+use shunt_control::schema::vswitch;
+use shunt_switch::reason::Reason;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use tree::{code, files, none, read, root, test_part};
+
+/// The tables of which columns take effect.
+const SERVED: [&str; 4] = ["Open_vSwitch", "Bridge", "Port", "Interface"];
+
+#[test]
+fn reasons_are_those_of_the_code() {
+    let text = read("docs/reasons.md");
+    let mut complaints = Vec::new();
+    let rows = tree::table(&text, "Reason");
+    for reason in Reason::ALL {
+        let name = format!("`{}`", reason.name());
+        let Some(row) = rows.iter().find(|row| row[0] == name) else {
+            complaints.push(format!("{name} is missing"));
+            continue;
+        };
+        if row[1] != reason.text() {
+            complaints.push(format!("{name} means in the code: {}", reason.text()));
+        }
+        if row[4] != reason.sflow_code().to_string() {
+            complaints.push(format!("{name} has the sFlow code {}", reason.sflow_code()));
+        }
+        complaints.extend(row.iter().any(String::is_empty).then(|| format!("{name} has an empty cell")));
+    }
+    let known: BTreeSet<_> = Reason::ALL.iter().map(|reason| format!("`{}`", reason.name())).collect();
+    complaints.extend(rows.iter().filter(|row| !known.contains(&row[0])).map(|row| format!("{} is no reason", row[0])));
+    complaints
+        .extend((rows.len() != Reason::COUNT).then(|| format!("{} rows for {} reasons", rows.len(), Reason::COUNT)));
+    none(complaints);
+}
+
+/// `rx_dropped` sums what the documentation calls ingress reasons.
+#[test]
+fn ingress_reasons_are_those_of_rx_dropped() {
+    let text = read("docs/reasons.md");
+    let ingress =
+        text.split("## At ingress").nth(1).and_then(|text| text.split("## At egress").next()).expect("two sections");
+    let documented: BTreeSet<_> =
+        tree::table(ingress, "Reason").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    let status = read("control/src/status.rs");
+    let list = status
+        .split("let ingress = [")
+        .nth(1)
+        .and_then(|text| text.split(']').next())
+        .expect("the list of ingress reasons");
+    let variants: BTreeSet<_> =
+        list.split("Reason::").skip(1).map(|text| text.split(',').next().unwrap_or("").trim()).collect();
+    let summed: BTreeSet<_> = Reason::ALL
+        .iter()
+        .filter(|reason| variants.contains(format!("{reason:?}").as_str()))
+        .map(|reason| reason.name().to_owned())
+        .collect();
+    assert_eq!(summed, documented);
+}
+
+/// Each reason is made by at least one test.
+#[test]
+fn every_reason_is_tested() {
+    let tests: String = files(&[".rs"])
+        .iter()
+        .filter(|(path, _)| !path.starts_with("docs/"))
+        .map(|(path, text)| test_part(path, text))
+        .collect();
+    let stories: String = files(&[".sh"]).into_values().collect();
+    let untested = Reason::ALL.iter().filter(|reason| {
+        let variant = format!("{reason:?}");
+        !tests.split("Reason::").any(|rest| rest.starts_with(&variant))
+            && !tests.contains(reason.name())
+            && !stories.contains(reason.name())
+    });
+    none(untested.map(|reason| format!("no test makes {reason:?}")).collect());
+}
+
+#[test]
+fn schema_columns_are_those_of_the_code() {
+    let text = read("docs/schema.md");
+    let schema = vswitch::schema();
+    let mut complaints = Vec::new();
+    let without_effect = tree::table(&text, "Table");
+    for name in SERVED {
+        let section = section(&text, name);
+        let acting = tree::table(section, "Column");
+        let idle: Vec<_> = without_effect.iter().filter(|row| row[0] == name).flat_map(|row| quoted(&row[1])).collect();
+        let table = schema.table(name).expect("a table that is served");
+        for column in table.columns() {
+            let quoted = format!("`{}`", column.name);
+            match (acting.iter().find(|row| row[0] == quoted), idle.contains(&column.name)) {
+                (Some(row), false) if row[1] != column.kind.to_string() => {
+                    complaints.push(format!("{name}.{} is {}", column.name, column.kind))
+                }
+                (Some(_), false) | (None, true) => {}
+                (Some(_), true) => complaints.push(format!("{name}.{} is in both lists", column.name)),
+                (None, false) => complaints.push(format!("{name}.{} is missing", column.name)),
+            }
+        }
+        let documented = acting.iter().map(|row| row[0].trim_matches('`').to_owned()).chain(idle);
+        complaints.extend(
+            documented
+                .filter(|column| table.column(column).is_none())
+                .map(|column| format!("{name} has no column {column}")),
+        );
+    }
+    for name in schema.tables.keys().filter(|name| !SERVED.contains(&name.as_str())) {
+        complaints.extend((!text.contains(&format!("`{name}`"))).then(|| format!("table {name} is missing")));
+    }
+    none(complaints);
+}
+
+/// What is said to take effect is at least named by code outside of the schema.
+#[test]
+fn documented_columns_and_keys_are_used_by_the_code() {
+    let text = read("docs/schema.md");
+    let sources: String = files(&[".rs"])
+        .iter()
+        .filter(|(path, _)| path.starts_with("control/src/") && !path.contains("/schema") && !path.contains("/cli/"))
+        .map(|(path, text)| before_tests(path, text))
+        .collect();
+    let mut complaints = Vec::new();
+    let own_use = ["external_ids"];
+    let by_client = ["next_cfg", "fake_bridge"];
+    for name in SERVED {
+        for row in tree::table(section(&text, name), "Column") {
+            let column = row[0].trim_matches('`');
+            let used =
+                sources.contains(&format!("\"{column}\"")) || own_use.contains(&column) || by_client.contains(&column);
+            complaints.extend((!used).then(|| format!("nothing reads or writes {name}.{column}")));
+        }
+    }
+    for heading in ["Key of `other_config`", "Key of `options`", "Key of `status`"] {
+        for row in tree::table(&text, heading) {
+            let key = row[0].trim_matches('`');
+            complaints.extend(
+                (!sources.contains(&format!("\"{key}\""))).then(|| format!("nothing reads or writes the key {key}")),
+            );
+        }
+    }
+    none(complaints);
+}
+
+/// Every key that the model reads out of a map is documented.
+#[test]
+fn keys_in_the_code_are_documented() {
+    let text = read("docs/schema.md");
+    let model = before_tests("control/src/model.rs", &read("control/src/model.rs"));
+    let reads = ["other.get(\"", "options.get(\"", "get(\"other_config\").get(\"", "number(row, \"", "number(root, \""];
+    let keys = reads.iter().flat_map(|read| model.split(read).skip(1)).filter_map(|rest| rest.split('"').next());
+    let missing: BTreeSet<_> = keys.filter(|key| !text.contains(&format!("| `{key}` |"))).collect();
+    none(missing.into_iter().map(|key| format!("docs/schema.md does not tell of the key {key}")).collect());
+}
+
+#[test]
+fn commands_are_those_of_the_client() {
+    let mut expected = String::new();
+    let mut group = "";
+    for spec in table::COMMANDS {
+        if spec.group != group {
+            group = spec.group;
+            let _ = write!(expected, "\n### {group}\n\n| Command | Options | What it does |\n|---|---|---|\n");
+        }
+        let usage = [spec.name, spec.args].join(" ");
+        let options =
+            spec.options().map(|option| format!("`{}`", option.replace('=', "=…"))).collect::<Vec<_>>().join(" ");
+        let _ = writeln!(
+            expected,
+            "| `{}` | {options} | {} |",
+            usage.trim_end().replace('|', "\\|"),
+            spec.help.replace('|', "\\|")
+        );
+    }
+    same_block("docs/cli.md", "control/src/cli/table.rs commands", &expected);
+}
+
+#[test]
+fn options_are_those_of_the_client() {
+    let mut expected = String::from("\n| Option | What it does |\n|---|---|\n");
+    for option in table::OPTIONS.iter().filter(|option| !option.help.is_empty()) {
+        let short = option.short.map(|short| format!("`-{short}`, ")).unwrap_or_default();
+        let value = match option.takes {
+            Takes::Nothing => String::new(),
+            Takes::Value => format!("={}", option.value),
+            Takes::Optional => format!("[={}]", option.value),
+        };
+        let _ = writeln!(expected, "| {short}`--{}{value}` | {} |", option.long, option.help);
+    }
+    same_block("docs/cli.md", "control/src/cli/table.rs options", &expected);
+}
+
+/// The client's table of run-time commands and the daemon's are two lists, in two processes: they must agree.
+#[test]
+fn the_client_knows_the_daemons_commands() {
+    let client: BTreeSet<_> = table::COMMANDS
+        .iter()
+        .filter(|spec| matches!(spec.action, table::Action::Runtime))
+        .map(|spec| spec.name)
+        .collect();
+    let daemon: BTreeSet<_> = commands::COMMANDS.iter().map(|command| command.name).collect();
+    assert_eq!(client, daemon);
+}
+
+#[test]
+fn daemon_options_are_those_of_the_code() {
+    let source = read("control/src/bin/shuntd.rs");
+    let text = read("docs/cli.md");
+    let rows = tree::table(&text, "Option of shuntd");
+    let mut options = Vec::new();
+    let mut lines = source.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.starts_with("#[arg(") {
+            let field =
+                lines.find(|line| line.contains(": ") && !line.starts_with('#')).expect("a field below its attribute");
+            options.push((field.split(':').next().unwrap_or("").replace('_', "-"), line.to_owned()));
+        }
+    }
+    assert!(options.len() > 5, "the options of shuntd were not found");
+    let mut complaints = Vec::new();
+    for (name, attribute) in &options {
+        let Some(row) = rows.iter().find(|row| row[0].contains(&format!("--{name}"))) else {
+            complaints.push(format!("--{name} is missing"));
+            continue;
+        };
+        let default = attribute.split("default_value = \"").nth(1).and_then(|rest| rest.split('"').next());
+        let default = default.or_else(|| attribute.split("default_value_t = ").nth(1)?.split([',', ')']).next());
+        complaints.extend(
+            default
+                .filter(|default| !row[1].contains(*default))
+                .map(|default| format!("--{name} has the default {default}")),
+        );
+    }
+    complaints
+        .extend((rows.len() != options.len()).then(|| format!("{} rows for {} options", rows.len(), options.len())));
+    none(complaints);
+}
+
+/// The picture's boxes are the calls in `Worker::turn`, in their order.
+#[test]
+fn the_picture_of_the_road_is_the_turn() {
+    let source = code(&read("switch/src/worker.rs"));
+    let body =
+        source.split("pub fn turn(").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("Worker::turn");
+    let calls: Vec<_> = body
+        .lines()
+        .filter_map(|line| line.split_once("::run(")?.0.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next())
+        .collect();
+    let text = read("docs/architecture.md");
+    let picture = text
+        .split("<!-- the road -->")
+        .nth(1)
+        .and_then(|rest| rest.split("<!-- end -->").next())
+        .expect("the road's picture");
+    let steps: Vec<_> = picture
+        .lines()
+        .filter_map(|line| line.split_once("path/")?.1.split_once(".rs").map(|(step, _)| step))
+        .collect();
+    assert!(calls.len() > 5, "{calls:?}");
+    assert_eq!(steps, calls, "docs/architecture.md (left) and switch/src/worker.rs (right)");
+    let modules = read("switch/src/path/mod.rs");
+    none(
+        calls
+            .iter()
+            .filter(|call| !modules.contains(&format!("pub mod {call};")))
+            .map(|call| format!("{call} is no file of path/"))
+            .collect(),
+    );
+}
+
+/// A file or folder that a text names in code style exists.
+#[test]
+fn named_files_exist() {
+    let folders = ["switch/", "control/", "ffi/", "perf/", "docs/", "scripts/", ".ci/"];
+    let mut complaints = Vec::new();
+    for (path, text) in files(&[".md"]) {
+        for name in quoted(&text).into_iter().filter(|name| folders.iter().any(|folder| name.starts_with(folder))) {
+            let name = name.split([' ', ':']).next().unwrap_or("");
+            let plain = !name.contains(['*', '{', '…', '<', '[']);
+            if plain && !root().join(name).exists() {
+                complaints.push(format!("{path}: {name} does not exist"));
+            }
+        }
+    }
+    none(complaints);
+}
+
+#[test]
+fn links_resolve() {
+    let mut complaints = Vec::new();
+    for (path, text) in files(&[".md"]) {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() { root().join(&path) } else { root().join(folder).join(file) };
+            match std::fs::read_to_string(&file) {
+                Ok(text) if !anchor.is_empty() && !anchors(&text).any(|known| known == anchor) => {
+                    complaints.push(format!("{path}: {target}: no such heading"))
+                }
+                Err(_) if !file.is_dir() => complaints.push(format!("{path}: {target} does not exist")),
+                _ => {}
+            }
+        }
+    }
+    none(complaints);
+}
+
+/// Each decision says when, why, what and at what cost, and architecture.md lists it.
+#[test]
+fn decisions_are_whole_and_listed() {
+    let architecture = read("docs/architecture.md");
+    let mut complaints = Vec::new();
+    for (path, text) in files(&[".md"]).iter().filter(|(path, _)| path.starts_with("docs/decisions/")) {
+        for part in ["\nDate: 20", "\n## Context\n", "\n## Choice\n", "\n## Cost\n"] {
+            complaints.extend((!text.contains(part)).then(|| format!("{path} lacks {}", part.trim())));
+        }
+        let file = path.strip_prefix("docs/").expect("in docs");
+        complaints.extend(
+            (!architecture.contains(&format!("]({file})")))
+                .then(|| format!("docs/architecture.md does not list {file}")),
+        );
+        let number = file.split(['/', '-']).nth(1).and_then(|number| number.parse::<u32>().ok());
+        let title = text.lines().next().and_then(|line| line.strip_prefix("# ")?.split('.').next()?.parse().ok());
+        complaints
+            .extend((number.is_none() || number != title).then(|| format!("{path}: its title has another number")));
+    }
+    none(complaints);
+}
+
+/// Each command of the client is told in a namespace story, or in the demonstration.
+#[test]
+fn every_command_has_a_story() {
+    let stories: String = files(&[".sh", "scripts/demo"]).into_values().collect();
+    let words: BTreeSet<_> = stories.split(|c: char| !c.is_alphanumeric() && !"-_/".contains(c)).collect();
+    let stored = |group: &str| group.starts_with("Controller");
+    let untold = table::COMMANDS.iter().filter(|spec| !stored(spec.group) && !words.contains(spec.name));
+    none(untold.map(|spec| format!("no story uses {}", spec.name)).collect());
+}
+
+/// The text between the marker that names `source` and the next end marker; written anew if asked to.
+fn same_block(path: &str, source: &str, expected: &str) {
+    let text = read(path);
+    let marker = format!("<!-- from {source} -->\n");
+    let (before, rest) = text.split_once(&marker).unwrap_or_else(|| panic!("{path} lacks {marker}"));
+    let (block, after) = rest.split_once("<!-- end -->").unwrap_or_else(|| panic!("{path}: no end after {marker}"));
+    let expected = format!("{expected}\n");
+    if block == expected {
+        return;
+    }
+    if std::env::var_os("SHUNT_BLESS").is_some() {
+        std::fs::write(root().join(path), format!("{before}{marker}{expected}<!-- end -->{after}"))
+            .expect("the tree can be written");
+        return;
+    }
+    panic!("{path} differs from {source}; SHUNT_BLESS=1 writes it anew. It should be:\n{expected}");
+}
+
+/// The part of a text under the second-level heading that begins with `name`.
+fn section<'a>(text: &'a str, name: &str) -> &'a str {
+    let rest =
+        text.split("\n## ").find(|part| part.split(|c: char| !c.is_alphanumeric() && c != '_').next() == Some(name));
+    rest.unwrap_or_else(|| panic!("no section {name}"))
+}
+
+/// What stands between backquotes, fenced blocks left out.
+fn quoted(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// GitHub's names for a text's headings.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text
+        .lines()
+        .filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim().to_lowercase()));
+    headings.map(|heading| {
+        heading.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c)).collect::<String>().replace(' ', "-")
+    })
+}
+
+fn before_tests(path: &str, text: &str) -> String {
+    text.lines().take(tree::lines_before_tests(path, text)).map(|line| format!("{line}\n")).collect()
+}
