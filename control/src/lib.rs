@@ -1,10 +1,27 @@
 //! How is the switch configured, observed and kept running?
+//!
+//! ```text
+//! argv → cli → transact → rpc → transaction → store (journal) → model → plan → reconcile → state → snapshot → workers
+//!                                                                                 └→ status columns, cur_cfg → monitor
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod daemon;
 pub mod database;
+pub mod dataplane;
 pub mod datum;
 pub mod journal;
+pub mod kernel;
+pub mod model;
+pub mod plan;
+pub mod reconcile;
+pub mod remembered;
+pub mod rpc;
 pub mod schema;
+pub mod state;
+pub mod status;
 pub mod store;
 pub mod transaction;
-pub mod kernel;

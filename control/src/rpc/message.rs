@@ -1,0 +1,42 @@
+//! What does a JSON-RPC 1.0 message say, and what does an answer look like?
+
+use crate::transaction::OperationError;
+use serde_json::{Value, json};
+
+/// What a client sent.
+#[derive(Debug, PartialEq)]
+pub(super) enum Message {
+    /// `id` is null for a notification.
+    Request { method: String, params: Vec<Value>, id: Value },
+    /// An answer; we never ask.
+    Answer,
+}
+
+/// Reads one JSON text. The error says what is wrong, and carries the id if there is one.
+pub(super) fn parse(bytes: &[u8]) -> Result<Message, (Value, OperationError)> {
+    let syntax = |text: String| (Value::Null, OperationError::syntax(text));
+    let mut json: Value =
+        serde_json::from_slice(bytes).map_err(|error| syntax(format!("the request is not JSON: {error}")))?;
+    let id = json.get_mut("id").map(Value::take).unwrap_or_default();
+    let is_answer = json.get("method").is_none() && (json.get("result").is_some() || json.get("error").is_some());
+    if is_answer {
+        return Ok(Message::Answer);
+    }
+    match (json.get_mut("method").map(Value::take), json.get_mut("params").map(Value::take)) {
+        (Some(Value::String(method)), Some(Value::Array(params))) => Ok(Message::Request { method, params, id }),
+        (Some(Value::String(_)), _) => Err((id, OperationError::syntax("\"params\" must be an array"))),
+        _ => Err((id, OperationError::syntax("a request needs \"method\", a string, and \"params\", an array"))),
+    }
+}
+
+pub(super) fn result(id: &Value, result: Value) -> Value {
+    json!({"id": id, "result": result, "error": null})
+}
+
+pub(super) fn error(id: &Value, error: Value) -> Value {
+    json!({"id": id, "result": null, "error": error})
+}
+
+pub(super) fn notification(method: &str, params: Value) -> Value {
+    json!({"method": method, "params": params, "id": null})
+}

@@ -1,0 +1,56 @@
+//! How do clients reach the database and the daemon? JSON-RPC 1.0 over a Unix socket (RFC 7047 §4).
+//!
+//! Bytes in, bytes out: a [`Hub`] holds all sessions and knows no socket and no clock, so that tests drive it directly.
+//! [`serve`] is the edge that moves the bytes.
+//!
+//! ```text
+//! socket → frame (one JSON text) → message (one request) → hub (methods) → store → monitor (update) → queue → socket
+//! ```
+
+use serde_json::Value;
+
+mod frame;
+mod hub;
+mod lock;
+mod message;
+mod methods;
+mod monitor;
+mod server;
+mod server_database;
+
+pub use crate::store::Store;
+pub use frame::{FrameError, Splitter};
+pub use hub::{Hub, SessionId};
+pub use server::{ListenError, listen, refuse_if_live, serve};
+
+/// The longest request, in bytes.
+pub const MESSAGE_MAX: usize = 16 << 20;
+/// The deepest nesting of arrays and objects in a request.
+pub const NESTING_MAX: usize = 64;
+/// Connections at one time.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Bytes waiting for a client; one that lets more gather is cut off.
+pub const QUEUE_MAX: usize = 64 << 20;
+/// Bytes waiting for a client from which on its requests are not read.
+pub const QUEUE_BUSY: usize = 1 << 20;
+/// Monitors, and also waiting transactions, of one client.
+pub const PER_SESSION_MAX: usize = 256;
+
+/// Who asks: the process at the other end of the socket when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user.
+    pub uid: u32,
+    /// Its process, if the kernel knows.
+    pub pid: Option<i32>,
+}
+
+/// What the protocol server needs from the daemon; everything runs on one thread.
+pub trait Daemon {
+    /// A run-time command such as `fdb/show br0`. `Ok` is the result (a string for text output), `Err` one line for the
+    /// user.
+    fn command(&mut self, name: &str, args: &[String]) -> Result<Value, String>;
+
+    /// A client's transaction changed the configuration; it is durable and replied to. Must not block.
+    fn committed(&mut self, peer: Peer);
+}
