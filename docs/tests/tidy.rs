@@ -11,14 +11,15 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that may be longer, and why.
-const LONG_FILES: [(&str, &str); 1] =
-    [("control/src/schema/vswitch.rs", "one list of tables and columns; to cut it would hide that it is one list")];
+const LONG_FILES: [(&str, &str); 0] = [];
 
 /// Functions that may be longer, and why.
-const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
+const LONG_FUNCTIONS: [(&str, &str, &str); 1] =
+    [("control/src/cli/help.rs", "completion", "three scripts for three shells, each one text")];
 
 /// Tests that may sleep, and why.
-const SLEEPERS: [(&str, &str); 0] = [];
+const SLEEPERS: [(&str, &str); 1] =
+    [("ffi/tests/scale.rs", "asks for its condition seldom: asking takes the lock that what it waits for needs")];
 
 /// Every file begins with the question that it answers.
 #[test]
@@ -130,7 +131,8 @@ fn every_unsafe_block_is_argued() {
         let lines: Vec<_> = text.lines().collect();
         for (at, line) in code(&text).lines().enumerate() {
             let line = line.trim();
-            let argument = if line.contains("unsafe fn ") || line.contains("unsafe trait ") {
+            let argument = if line.starts_with("pub") && (line.contains("unsafe fn ") || line.contains("unsafe trait "))
+            {
                 "# Safety"
             } else if line.contains("unsafe {") || line.contains("unsafe impl ") {
                 "SAFETY"
