@@ -20,6 +20,7 @@ mod namespaces;
 mod peer;
 mod prepare;
 mod request;
+mod speed;
 
 pub use error::Error;
 pub use internal::{Internal, switch_end};
@@ -27,6 +28,7 @@ pub use link::{Kind, Link, Peer, Statistics, Xdp, XdpMode};
 pub use links::{EVENT_BUFFER_BYTES, Links};
 pub use prepare::{PrepareError, Prepared};
 pub use request::NAME_BYTES_MAX;
+pub use speed::Speed;
 
 /// The way to the kernel's links. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -289,3 +289,42 @@ fn show_tags_of_nic(link: &Link, prepared: &mut Prepared) -> Result<(), (String,
     }
     Err((format!("its driver keeps {} on", still_on.join(" and ")), remedy))
 }
+
+#[cfg(test)]
+mod tests {
+    use shunt_ffi::ethtool;
+    use shunt_ffi::netns::TestNamespace;
+
+    use super::*;
+
+    /// A veth stands in for the NIC: its driver lets go of the same features.
+    #[test]
+    fn a_nic_shows_its_tags_and_is_given_back() {
+        let namespace = TestNamespace::new();
+        namespace.ip("link add nic type veth peer name wire");
+        let on = |feature| ethtool::feature("nic", feature).expect("ethtool answers").expect("a known feature");
+        namespace.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (kernel, _links) = Kernel::open().await.expect("netlink");
+                let link = kernel.link_by_name("nic").await.expect("it is there");
+                ethtool::set_feature("nic", HIDES_TAGS[1], false).expect("it can be changed");
+                let mut prepared = Prepared { ifindex: link.ifindex, ..Prepared::default() };
+                assert!(on(HIDES_TAGS[0]));
+                show_tags_of_nic(&link, &mut prepared).expect("all go off");
+                assert!(!on(HIDES_TAGS[0]) && !on(HIDES_TAGS[1]));
+                kernel.undo(prepared).await.expect("it can be put back");
+                assert!(on(HIDES_TAGS[0]) && !on(HIDES_TAGS[1]), "what was off stays off");
+            });
+        });
+    }
+
+    /// `lo` has no driver to ask, and features that nobody can change.
+    #[test]
+    fn features_that_stay_on_are_named() {
+        let switched = features::switch_off("lo", &["loopback", "rx-lro"]).expect("lo answers");
+        assert_eq!((switched.changed, switched.still_on), (vec![], vec!["loopback".to_owned()]));
+        let reason = features::switch_off("no-such-device", &HIDES_TAGS).expect_err("there is none");
+        assert!(reason.contains("no-such-device"), "{reason}");
+    }
+}
