@@ -163,10 +163,10 @@ pub struct XdpStatistics {
 }
 
 /// A device that the switch has taken. The control thread keeps it; dropping it gives the device back to the kernel at once.
-/// The memory and the sockets go with the last [`XskRx`] or [`XskTx`].
+/// A socket and the memory go when the attachment and both halves of the queue are dropped.
 pub struct Attachment {
     // First: fields are dropped in order, and the program must go before the sockets.
-    _link: XdpLink,
+    link: Option<XdpLink>,
     claims: ClaimsMap,
     queues: Vec<Queue>,
     mode: XdpMode,
@@ -213,7 +213,7 @@ impl Attachment {
             kept.push(socket.queue);
         }
         let attachment = Self {
-            _link: link,
+            link: Some(link),
             claims: program.into_claims(),
             queues: kept,
             mode,
@@ -248,6 +248,12 @@ impl Attachment {
         self.claims.set(claims)
     }
 
+    /// Gives the device back to the kernel; sockets and memory stay until everything is dropped. Closing a socket waits for
+    /// an RCU grace period (some 10 ms): who detaches many devices does this first, then hands them to [`drop_all`].
+    pub fn detach(&mut self) {
+        self.link = None;
+    }
+
     /// The sums over all queues. Those of a device that is gone stay.
     pub fn statistics(&self) -> XdpStatistics {
         let mut sum = XdpStatistics::default();
@@ -274,6 +280,22 @@ impl Attachment {
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.queues.iter().map(|queue| queue.socket.as_fd())
     }
+}
+
+/// Drops many things whose end waits for the kernel, such as [`Attachment`]s, side by side: 1000 sockets close in about half a
+/// second instead of 12.
+pub fn drop_all<T: Send>(things: Vec<T>) {
+    const THREADS: usize = 32;
+    let mut things = things;
+    let share = things.len().div_ceil(THREADS).max(1);
+    std::thread::scope(|scope| {
+        while things.len() > share {
+            let part = things.split_off(things.len() - share);
+            // Where no thread can be had, the closure is dropped here, and the part with it.
+            let _ = std::thread::Builder::new().name("close".to_owned()).spawn_scoped(scope, move || drop(part));
+        }
+        drop(things);
+    });
 }
 
 struct Device<'a> {

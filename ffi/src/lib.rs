@@ -10,7 +10,9 @@ pub mod cpu;
 pub mod descriptor;
 pub mod error;
 pub mod ethtool;
+mod fake;
 pub mod frame;
+pub mod fuzzing;
 pub mod kernel;
 mod link;
 pub mod netns;
@@ -24,7 +26,7 @@ pub mod tx;
 pub mod umem;
 pub mod xdp_query;
 
-pub use attachment::{AttachError, Attachment, QueueOptions, WantedMode, XdpMode, XdpStatistics};
+pub use attachment::{AttachError, Attachment, QueueOptions, WantedMode, XdpMode, XdpStatistics, drop_all};
 pub use error::SyscallError;
 pub use frame::FrameCount;
 pub use kernel::raise_limits;

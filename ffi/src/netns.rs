@@ -6,8 +6,9 @@
 use crate::error::SyscallError;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Runs `work` in the network namespace that `namespace` is a descriptor of, and waits for it. A panic of `work` goes on here.
@@ -66,6 +67,21 @@ impl TestNamespace {
         let mut all = vec!["-n", &self.name];
         all.extend(words.split_whitespace());
         ip(&all);
+    }
+
+    /// Runs `ip -batch` with these lines in the namespace.
+    ///
+    /// # Panics
+    /// If a line fails.
+    pub fn ip_batch(&self, lines: &str) {
+        let mut child = Command::new("ip")
+            .args(["-n", &self.name, "-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("ip (iproute2) can be run");
+        let written = child.stdin.take().map(|mut input| input.write_all(lines.as_bytes()));
+        let status = child.wait().expect("ip ends");
+        assert!(status.success() && written.is_some_and(|result| result.is_ok()), "ip -batch: {status}");
     }
 
     /// Runs `work` in the namespace.

@@ -5,11 +5,20 @@ use aya::maps::{Array, MapData, XskMap};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Most queues of one device: QUEUES_MAX in bpf/redirect.bpf.c.
 pub const QUEUES_MAX: u32 = 64;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect.bpf.o"));
+
+/// One for the whole process: making one parses the types of the running kernel, which takes some 20 ms and is not needed, as
+/// nothing in the program is relocated against them.
+static LOADER: LazyLock<Mutex<EbpfLoader<'static>>> = LazyLock::new(|| {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    Mutex::new(loader)
+});
 
 /// Which frames of a device belong to the switch. All others go on to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +96,9 @@ impl From<SyscallError> for ProgramError {
 impl Program {
     /// Loads the program for a device with `queues` queues; it takes nothing yet.
     pub(crate) fn load(queues: u32) -> Result<Self, ProgramError> {
-        let mut ebpf = EbpfLoader::new()
-            // The kernel's own types (5 MB to parse) are not needed: nothing is relocated against them.
-            .btf(None)
+        let mut ebpf = LOADER
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
             .map_max_entries("sockets", queues)
             .load(OBJECT)
             .map_err(|error| ProgramError::new("load", error))?;

@@ -218,6 +218,11 @@ impl<T: Entry> Producer<T> {
         self.published.wrapping_sub(consumed)
     }
 
+    /// Plays a kernel that sets its index to nonsense: moves the shared index, not what this end believes.
+    pub(crate) fn play_index(&mut self, index: u32) {
+        self.ring.producer_index().store(index, Release);
+    }
+
     /// True if the other end sleeps and wants a system call.
     #[inline]
     pub fn needs_wakeup(&self) -> bool {
@@ -287,6 +292,12 @@ impl<T: Entry> Consumer<T> {
             self.ring.consumer_index().store(self.read, Release);
             self.released = self.read;
         }
+    }
+
+    /// Plays a kernel that sets its index to nonsense. Returns what it was.
+    #[cfg(test)]
+    pub(crate) fn play_index(&mut self, index: u32) -> u32 {
+        self.ring.consumer_index().swap(index, Release)
     }
 
     /// How often the other end's index made no sense since the last call.

@@ -182,3 +182,111 @@ fn give_back(frame: Frame, fill: &mut Producer<u64>, lent: &mut Lent, spare: &mu
     let written = fill.write(u64::from(chunk) * u64::from(umem.chunk_bytes()));
     debug_assert!(written, "there was room");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{self, HEADROOM};
+
+    #[test]
+    fn packets_are_whole_and_in_order_across_the_wrap_of_the_indices() {
+        let (mut rx, _tx, mut kernel) = fake::queue(32, 16, u32::MAX - 25);
+        for turn in 0..40u8 {
+            assert!(kernel.receive(&[&[turn; 60]]));
+            assert!(kernel.receive(&[&[turn; 1792], &[turn; 1792], &[turn; 8]]));
+            assert_eq!(rx.receive(64), 2);
+            assert_eq!(rx.receive(64), 2, "held packets stay");
+            assert_eq!(rx.packet(0).segments(), [&[turn; 60][..]]);
+            assert_eq!((rx.packet(1).len(), rx.packet(1).segments().len()), (2 * 1792 + 8, 3));
+            assert_eq!((rx.frames().held, rx.frames().in_kernel), (4, 12));
+            rx.release();
+            assert_eq!((rx.frames().held, rx.frames().in_kernel), (0, 16));
+        }
+    }
+
+    #[test]
+    fn no_more_packets_than_asked_for() {
+        let (mut rx, _tx, mut kernel) = fake::queue(32, 16, 0);
+        for n in 0..5u8 {
+            assert!(kernel.receive(&[&[n; 60]]));
+        }
+        for expected in [[0, 1], [2, 3]] {
+            assert_eq!(rx.receive(2), 2);
+            assert_eq!([rx.packet(0).head()[0], rx.packet(1).head()[0]], expected);
+            rx.release();
+        }
+        assert_eq!(rx.receive(2), 1);
+    }
+
+    #[test]
+    fn a_packet_waits_for_its_end_while_others_come_and_go() {
+        let (mut rx, _tx, mut kernel) = fake::queue(32, 16, 0);
+        assert!(kernel.receive(&[&[1; 60]]));
+        begin(&mut kernel, 2, 1);
+        assert_eq!(rx.receive(64), 1);
+        rx.release();
+        assert_eq!(rx.receive(64), 0);
+        rx.release();
+        assert_eq!(rx.frames().held, 1, "the beginning");
+        assert!(kernel.receive(&[&[2; 10]]), "the end");
+        assert_eq!(rx.receive(64), 1);
+        assert_eq!(rx.packet(0).segments().concat(), [2; 110]);
+        rx.release();
+        assert_eq!(rx.frames().in_kernel, 16);
+    }
+
+    /// Shows pieces of 100 octets each, without the packet's end.
+    fn begin(kernel: &mut fake::FakeKernel, value: u8, pieces: usize) {
+        for _ in 0..pieces {
+            let addr = kernel.fill.read().expect("a frame");
+            kernel.fill.release();
+            kernel.poke(addr + u64::from(HEADROOM), &[value; 100]);
+            let descriptor = Descriptor { addr: addr + u64::from(HEADROOM), len: 100, options: libc::XDP_PKT_CONTD };
+            assert!(kernel.rx.write(descriptor));
+        }
+        kernel.rx.publish();
+    }
+
+    #[test]
+    fn a_packet_in_too_many_pieces_is_dropped_whole_and_counted_once() {
+        let (mut rx, _tx, mut kernel) = fake::queue(64, 32, 0);
+        let piece: &[u8] = &[7; 100];
+        assert!(kernel.receive(&[piece; SEGMENTS_MAX]));
+        assert!(kernel.receive(&[piece; SEGMENTS_MAX + 3]));
+        assert!(kernel.receive(&[&[8; 60]]));
+        assert_eq!(rx.receive(64), 2);
+        assert_eq!((rx.packet(0).len(), rx.packet(1).head()[0]), (100 * SEGMENTS_MAX, 8));
+        assert_eq!(kernel.faults(Fault::TooManySegments), 1);
+        rx.release();
+        assert_eq!(rx.frames().in_kernel, 32);
+    }
+
+    #[test]
+    fn a_piece_that_makes_no_sense_drops_its_packet_only() {
+        let (mut rx, _tx, mut kernel) = fake::queue(32, 16, 0);
+        begin(&mut kernel, 1, 2);
+        let nonsense = Descriptor { addr: 31 * 2048, len: 60, options: libc::XDP_PKT_CONTD };
+        assert!(kernel.rx.write(nonsense));
+        begin(&mut kernel, 1, 1);
+        assert!(kernel.receive(&[&[1; 10]]), "the end of the broken packet");
+        assert!(kernel.receive(&[&[2; 60]]));
+        assert_eq!(rx.receive(64), 1);
+        assert_eq!(rx.packet(0).head(), [2; 60]);
+        assert_eq!(kernel.faults(Fault::Foreign), 1);
+        rx.release();
+        assert_eq!(rx.frames().in_kernel, 16);
+    }
+
+    #[test]
+    fn a_fill_ring_with_a_broken_index_delays_frames_but_loses_none() {
+        let (mut rx, _tx, mut kernel) = fake::queue(32, 16, 0);
+        assert!(kernel.receive(&[&[1; 60]]));
+        assert_eq!(rx.receive(64), 1);
+        let right = kernel.fill.play_index(1000);
+        rx.release();
+        assert_eq!((rx.frames().free, rx.frames().in_kernel), (1, 15));
+        kernel.fill.play_index(right);
+        rx.release();
+        assert_eq!((rx.frames().free, rx.frames().in_kernel), (0, 16));
+    }
+}

@@ -310,3 +310,115 @@ impl Drop for TxWriter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+
+    fn queue_one(tx: &mut XskTx, octets: &[u8], checksum: Option<ChecksumRequest>) {
+        let mut writer = tx.start(octets.len()).expect("room");
+        octets.chunks(700).for_each(|piece| writer.append(piece));
+        writer.commit(checksum);
+    }
+
+    #[test]
+    fn packets_of_all_lengths_leave_as_written() {
+        let (_rx, mut tx, mut kernel) = fake::queue(32, 16, u32::MAX - 100);
+        for len in [1, 60, 2031, 2032, 2033, 4064, 4065, 9022, tx.len_max()] {
+            let octets: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+            queue_one(&mut tx, &octets, None);
+            assert_eq!(kernel.transmit(), None, "not flushed");
+            assert_eq!(tx.flush().pending as usize, len.div_ceil(2032));
+            let (sent, first) = kernel.transmit().expect("flushed");
+            assert_eq!((sent, first.options & libc::XDP_TX_METADATA), (octets, 0));
+            tx.reclaim();
+            assert_eq!(tx.frames().free, 16);
+        }
+        assert!(matches!(tx.start(0), Err(TxRefused::Length)));
+        let too_long = tx.len_max() + 1;
+        assert!(matches!(tx.start(too_long), Err(TxRefused::Length)));
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_leaves_nothing_behind() {
+        let (_rx, mut tx, mut kernel) = fake::queue(32, 16, 0);
+        let mut writer = tx.start(5000).expect("room");
+        writer.append(&[1; 100]);
+        drop(writer);
+        assert_eq!((tx.frames().free, tx.flush().pending), (16, 0));
+        assert_eq!(kernel.transmit(), None);
+    }
+
+    #[test]
+    fn headers_can_be_patched_after_they_were_written() {
+        let (_rx, mut tx, mut kernel) = fake::queue(32, 16, 0);
+        let mut writer = tx.start(60).expect("room");
+        writer.append(&[0; 60]);
+        writer.patch(58, &[1, 2]);
+        writer.commit(None);
+        tx.flush();
+        assert_eq!(kernel.transmit().expect("flushed").0[56..], [0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_checksum_request_lies_before_the_packet_and_only_if_it_fits() {
+        let (_rx, mut tx, mut kernel) = fake::queue(32, 16, 0);
+        for (offset, asked) in [(6, true), (24, true), (25, false), (u16::MAX, false)] {
+            queue_one(&mut tx, &[0; 60], Some(ChecksumRequest { start: 34, offset }));
+            tx.flush();
+            let (_, descriptor) = kernel.transmit().expect("flushed");
+            assert_eq!(descriptor.options, if asked { libc::XDP_TX_METADATA } else { 0 }, "offset {offset}");
+            if asked {
+                let metadata = kernel.read(descriptor.addr - 16, 16);
+                assert_eq!(metadata[..8], 2u64.to_ne_bytes());
+                assert_eq!(metadata[8..12], [34u16.to_ne_bytes(), offset.to_ne_bytes()].concat());
+            }
+        }
+        assert_eq!(kernel.faults(Fault::ChecksumRequest), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_until_frames_come_back() {
+        // 16 frames, a ring of 8.
+        let (_rx, mut tx, mut kernel) = fake::queue(32, 8, 0);
+        for _ in 0..8 {
+            queue_one(&mut tx, &[0; 60], None);
+        }
+        assert!(matches!(tx.start(60), Err(TxRefused::RingFull)));
+        assert_eq!(tx.flush().pending, 8);
+        while kernel.transmit().is_some() {}
+        queue_one(&mut tx, &[0; 60], None);
+
+        let (_rx, mut tx, mut kernel) = fake::queue(32, 32, 0);
+        for _ in 0..16 {
+            queue_one(&mut tx, &[0; 60], None);
+        }
+        assert!(matches!(tx.start(60), Err(TxRefused::NoFrame)));
+        tx.flush();
+        assert!(kernel.transmit().is_some());
+        queue_one(&mut tx, &[0; 60], None);
+        assert!(matches!(tx.start(60), Err(TxRefused::NoFrame)));
+    }
+
+    #[test]
+    fn a_frame_completed_twice_is_counted_and_not_doubled() {
+        let (_rx, mut tx, mut kernel) = fake::queue(32, 16, 0);
+        queue_one(&mut tx, &[0; 60], None);
+        tx.flush();
+        let (_, descriptor) = kernel.transmit().expect("flushed");
+        assert!(kernel.completion.write(descriptor.addr) && kernel.completion.write(0));
+        kernel.completion.publish();
+        tx.reclaim();
+        assert_eq!((kernel.faults(Fault::NotLent), kernel.faults(Fault::Foreign)), (1, 1));
+        assert_eq!((tx.frames().free, tx.frames().total), (16, 16));
+    }
+
+    #[test]
+    fn error_numbers_become_states() {
+        assert_eq!(state_of(Err(Errno::AGAIN)), TxState::Busy);
+        assert_eq!(state_of(Err(Errno::NETDOWN)), TxState::Down);
+        assert_eq!(state_of(Err(Errno::NXIO)), TxState::Gone);
+        assert_eq!(state_of(Err(Errno::INVAL)), TxState::Failed(libc::EINVAL));
+    }
+}
