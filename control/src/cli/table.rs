@@ -1,0 +1,244 @@
+//! Which commands and options does `shuntctl` have? The one table that the parser, the help, the listings and the
+//! shell completions are made from.
+
+use super::commands::{Context, Needs, Stop, bridge, database, legacy, port, show};
+use super::grammar::Command;
+
+/// Adds the tables and columns that a command reads to what is fetched before it runs.
+pub type NeedsFn = fn(&mut Needs, &Command) -> Result<(), Stop>;
+/// Runs a command on the client's copy of the database.
+pub type RunFn = fn(&mut Context, &Command) -> Result<(), Stop>;
+
+/// How a command is carried out.
+#[derive(Clone, Copy)]
+pub enum Action {
+    /// Part of the one transaction of an invocation.
+    Config {
+        /// What it reads.
+        needs: NeedsFn,
+        /// What it does.
+        run: RunFn,
+    },
+    /// A method of the daemon with string parameters.
+    Runtime,
+    /// Prints a shell completion script; needs no daemon.
+    Completion,
+}
+
+/// One command.
+pub struct Spec {
+    /// Under which heading the help lists it.
+    pub group: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its options, each with `=` if it takes a value: `--if-exists --id=`.
+    pub options: &'static str,
+    /// Fewest arguments.
+    pub min: usize,
+    /// Most arguments.
+    pub max: usize,
+    /// Its arguments as the help shows them.
+    pub args: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// What carries it out.
+    pub action: Action,
+}
+
+impl Spec {
+    /// The options with `=` where they take a value.
+    pub fn options(&self) -> impl Iterator<Item = &'static str> {
+        self.options.split_ascii_whitespace()
+    }
+}
+
+const MANY: usize = usize::MAX;
+
+macro_rules! config {
+    ($group:expr, $name:literal, $options:literal, $min:expr, $max:expr, $args:literal, $needs:path, $run:path, $help:literal) => {
+        Spec {
+            group: $group,
+            name: $name,
+            options: $options,
+            min: $min,
+            max: $max,
+            args: $args,
+            help: $help,
+            action: Action::Config { needs: $needs, run: $run },
+        }
+    };
+}
+
+macro_rules! runtime {
+    ($name:literal, $min:expr, $max:expr, $args:literal, $help:literal) => {
+        Spec {
+            group: RUNTIME,
+            name: $name,
+            options: "",
+            min: $min,
+            max: $max,
+            args: $args,
+            help: $help,
+            action: Action::Runtime,
+        }
+    };
+}
+
+const SWITCH: &str = "Switch commands";
+const BRIDGE: &str = "Bridge commands";
+const PORT: &str = "Port commands (a bond is one port)";
+const IFACE: &str = "Interface commands (a bond has several interfaces)";
+const STORED: &str = "Controller, manager, SSL and other settings (stored for compatibility, not acted on)";
+const DATABASE: &str = "Database commands";
+const RUNTIME: &str = "Run-time commands (ask the running daemon; not to be chained)";
+const SHELL: &str = "Shell";
+
+/// Every command.
+#[rustfmt::skip]
+pub static COMMANDS: &[Spec] = &[
+    config!(SWITCH, "init", "", 0, 0, "", Needs::nothing, show::init, "create the row of the switch if it is not there"),
+    config!(SWITCH, "show", "", 0, 0, "", show::needs, show::show, "print bridges, ports, interfaces and their state"),
+    config!(SWITCH, "emer-reset", "", 0, 0, "", legacy::needs_emer_reset, legacy::emer_reset, "drop mirrors, sampling, policing, controllers and other_config"),
+
+    config!(BRIDGE, "add-br", "--may-exist", 1, 3, "BRIDGE [PARENT VLAN]", bridge::needs, bridge::add_br, "add a bridge, or a fake bridge for VLAN of PARENT"),
+    config!(BRIDGE, "del-br", "--if-exists", 1, 1, "BRIDGE", bridge::needs, bridge::del_br, "delete a bridge and all its ports"),
+    config!(BRIDGE, "list-br", "--real --fake", 0, 0, "", bridge::needs, bridge::list_br, "print the names of the bridges"),
+    config!(BRIDGE, "br-exists", "", 1, 1, "BRIDGE", bridge::needs, bridge::br_exists, "exit with status 2 if there is no such bridge"),
+    config!(BRIDGE, "br-to-vlan", "", 1, 1, "BRIDGE", bridge::needs, bridge::br_to_vlan, "print the VLAN of a fake bridge, 0 for a real one"),
+    config!(BRIDGE, "br-to-parent", "", 1, 1, "BRIDGE", bridge::needs, bridge::br_to_parent, "print the parent of a fake bridge"),
+    config!(BRIDGE, "br-set-external-id", "", 2, 3, "BRIDGE KEY [VALUE]", bridge::needs_external_ids, bridge::br_set_external_id, "set KEY in external_ids, or remove it"),
+    config!(BRIDGE, "br-get-external-id", "", 1, 2, "BRIDGE [KEY]", bridge::needs_external_ids, bridge::br_get_external_id, "print one or all of external_ids"),
+
+    config!(PORT, "list-ports", "", 1, 1, "BRIDGE", bridge::needs, port::list_ports, "print the names of a bridge's ports, without its own"),
+    config!(PORT, "add-port", "--may-exist", 2, MANY, "BRIDGE PORT [COLUMN[:KEY]=VALUE]...", bridge::needs, port::add_port, "add a device as a port and set columns of the port"),
+    config!(PORT, "del-port", "--if-exists --with-iface", 1, 2, "[BRIDGE] PORT", bridge::needs, port::del_port, "delete a port"),
+    config!(PORT, "port-to-br", "", 1, 1, "PORT", bridge::needs, port::port_to_br, "print the bridge of a port"),
+    config!(PORT, "add-bond", "--may-exist --fake-iface", 4, MANY, "BRIDGE PORT IFACE... [COLUMN[:KEY]=VALUE]...", bridge::needs, port::add_bond, "add a port of several interfaces"),
+    config!(PORT, "add-bond-iface", "--may-exist", 2, 2, "PORT IFACE", bridge::needs, port::add_bond_iface, "add an interface to a bond"),
+    config!(PORT, "del-bond-iface", "--if-exists", 1, 2, "[PORT] IFACE", bridge::needs, port::del_bond_iface, "remove an interface from a bond"),
+
+    config!(IFACE, "list-ifaces", "", 1, 1, "BRIDGE", bridge::needs, port::list_ifaces, "print the names of a bridge's interfaces, without its own"),
+    config!(IFACE, "iface-to-br", "", 1, 1, "IFACE", bridge::needs, port::iface_to_br, "print the bridge of an interface"),
+
+    config!(STORED, "get-controller", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::get_controller, "print the controllers"),
+    config!(STORED, "del-controller", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::del_controller, "delete the controllers"),
+    config!(STORED, "set-controller", "--inactivity-probe=", 1, MANY, "BRIDGE TARGET...", legacy::needs_controller, legacy::set_controller, "set the controllers"),
+    config!(STORED, "get-fail-mode", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::get_fail_mode, "print the fail mode"),
+    config!(STORED, "del-fail-mode", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::del_fail_mode, "delete the fail mode"),
+    config!(STORED, "set-fail-mode", "", 2, 2, "BRIDGE standalone|secure", legacy::needs_controller, legacy::set_fail_mode, "set the fail mode"),
+    config!(STORED, "get-manager", "", 0, 0, "", legacy::needs_manager, legacy::get_manager, "print the managers"),
+    config!(STORED, "del-manager", "", 0, 0, "", legacy::needs_manager, legacy::del_manager, "delete the managers"),
+    config!(STORED, "set-manager", "--inactivity-probe=", 1, MANY, "TARGET...", legacy::needs_manager, legacy::set_manager, "set the managers"),
+    config!(STORED, "get-ssl", "", 0, 0, "", legacy::needs_ssl, legacy::get_ssl, "print the SSL settings"),
+    config!(STORED, "del-ssl", "", 0, 0, "", legacy::needs_ssl, legacy::del_ssl, "delete the SSL settings"),
+    config!(STORED, "set-ssl", "--bootstrap", 3, 3, "PRIVATE-KEY CERTIFICATE CA-CERT", legacy::needs_ssl, legacy::set_ssl, "set the SSL settings"),
+    config!(STORED, "add-aa-mapping", "", 3, 3, "BRIDGE I-SID VLAN", legacy::needs_mapping, legacy::add_aa_mapping, "add an Auto Attach mapping"),
+    config!(STORED, "del-aa-mapping", "", 3, 3, "BRIDGE I-SID VLAN", legacy::needs_mapping, legacy::del_aa_mapping, "delete an Auto Attach mapping"),
+    config!(STORED, "get-aa-mapping", "", 1, 1, "BRIDGE", legacy::needs_mapping, legacy::get_aa_mapping, "print the Auto Attach mappings"),
+    config!(STORED, "list-dp-cap", "", 1, 1, "DATAPATH", legacy::needs_datapath, legacy::list_dp_cap, "print what a datapath can do"),
+
+    config!(DATABASE, "list", "--if-exists --columns=", 1, MANY, "TABLE [RECORD]...", database::needs_list, database::list, "print all or some records"),
+    config!(DATABASE, "find", "--columns=", 1, MANY, "TABLE [COLUMN[:KEY]=VALUE]...", database::needs_find, database::find, "print the records that meet every condition"),
+    config!(DATABASE, "get", "--if-exists --id=", 2, MANY, "TABLE RECORD [COLUMN[:KEY]]...", database::needs_columns, database::get, "print columns of a record"),
+    config!(DATABASE, "set", "--if-exists", 3, MANY, "TABLE RECORD COLUMN[:KEY]=VALUE...", database::needs_columns, database::set, "set columns of a record"),
+    config!(DATABASE, "add", "--if-exists", 4, MANY, "TABLE RECORD COLUMN [KEY=]VALUE...", database::needs_column, database::add, "add values to a column"),
+    config!(DATABASE, "remove", "--if-exists", 4, MANY, "TABLE RECORD COLUMN KEY|VALUE|KEY=VALUE...", database::needs_column, database::remove, "remove values from a column"),
+    config!(DATABASE, "clear", "--if-exists", 3, MANY, "TABLE RECORD COLUMN...", database::needs_columns, database::clear, "empty columns"),
+    config!(DATABASE, "create", "--id=", 2, MANY, "TABLE COLUMN[:KEY]=VALUE...", database::needs_create, database::create, "add a record; with --id=@NAME others can refer to it"),
+    config!(DATABASE, "destroy", "--if-exists --all", 1, MANY, "TABLE [RECORD]...", database::needs_table, database::destroy, "delete records"),
+    config!(DATABASE, "wait-until", "", 2, MANY, "TABLE RECORD [COLUMN[:KEY]=VALUE]...", database::needs_columns, database::wait_until, "wait for a record to exist and to meet every condition"),
+    config!(DATABASE, "comment", "", 0, MANY, "[ARG]...", Needs::nothing, show::init, "do nothing; the words go to the log with the transaction"),
+
+    runtime!("fdb/show", 1, 1, "BRIDGE", "print the MAC addresses that a bridge has learned"),
+    runtime!("fdb/flush", 0, 1, "[BRIDGE]", "forget learned addresses; static ones stay"),
+    runtime!("fdb/add", 4, 4, "BRIDGE PORT VLAN MAC", "add a static address"),
+    runtime!("fdb/del", 3, 3, "BRIDGE VLAN MAC", "delete an address"),
+    runtime!("fdb/stats-show", 1, 1, "BRIDGE", "print how many addresses were learned, moved, aged and evicted"),
+    runtime!("port/stats", 0, 1, "[PORT]", "print packets, bytes and drops by reason"),
+    runtime!("worker/show", 0, 0, "", "print cores, their queues, load and batch sizes"),
+    runtime!("version", 0, 0, "", "print the daemon's version"),
+    runtime!("list-commands", 0, 0, "", "print the run-time commands that the daemon knows"),
+    runtime!("exit", 0, 0, "", "stop the daemon; devices return to the kernel"),
+
+    Spec { group: SHELL, name: "completion", options: "", min: 1, max: 1, args: "bash|zsh|fish", help: "print a completion script for a shell", action: Action::Completion },
+];
+
+/// Finds a command by its exact name.
+pub fn find(name: &str) -> Option<&'static Spec> {
+    COMMANDS.iter().find(|spec| spec.name == name)
+}
+
+/// Any other method of the daemon: `dpif/show` and the like.
+pub static OTHER_METHOD: Spec = runtime!("", 0, MANY, "[ARG]...", "");
+
+/// Whether an option takes a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    /// Never.
+    Nothing,
+    /// `--name VALUE` or `--name=VALUE`.
+    Value,
+    /// `--name` or `--name=VALUE`.
+    Optional,
+}
+
+/// One option that goes before the command.
+pub struct GlobalOption {
+    /// Without the hyphens.
+    pub long: &'static str,
+    /// One letter.
+    pub short: Option<char>,
+    /// Its value.
+    pub takes: Takes,
+    /// How the help names the value.
+    pub value: &'static str,
+    /// One line of help; empty for what is accepted for compatibility and does nothing.
+    pub help: &'static str,
+}
+
+const fn option(
+    long: &'static str,
+    short: Option<char>,
+    takes: Takes,
+    value: &'static str,
+    help: &'static str,
+) -> GlobalOption {
+    GlobalOption { long, short, takes, value, help }
+}
+
+/// The options before the command, in the order of the help.
+#[rustfmt::skip]
+pub static OPTIONS: &[GlobalOption] = &[
+    option("db", None, Takes::Value, "unix:PATH", "the daemon's socket; a bare path will do (default unix:/run/shunt/db.sock)"),
+    option("no-syslog", None, Takes::Nothing, "", ""),
+    option("no-wait", None, Takes::Nothing, "", "return after the commit; do not wait until the data plane has applied it"),
+    option("dry-run", None, Takes::Nothing, "", "check everything, change nothing"),
+    option("oneline", None, Takes::Nothing, "", "print one line per command; a newline inside becomes \\n"),
+    option("timeout", Some('t'), Takes::Value, "SECS", "give up after SECS seconds (default 10; 0 means never)"),
+    option("retry", None, Takes::Nothing, "", "keep trying to reach the daemon until the timeout"),
+    option("help", Some('h'), Takes::Nothing, "", "print this help"),
+    option("commands", None, Takes::Nothing, "", "print every command with its options and arguments, for programs"),
+    option("options", None, Takes::Nothing, "", "print every option, for programs"),
+    option("leader-only", None, Takes::Nothing, "", ""),
+    option("no-leader-only", None, Takes::Nothing, "", ""),
+    option("shuffle-remotes", None, Takes::Nothing, "", ""),
+    option("no-shuffle-remotes", None, Takes::Nothing, "", ""),
+    option("version", Some('V'), Takes::Nothing, "", "print the version of this program"),
+    option("verbose", Some('v'), Takes::Optional, "SPEC", "print what goes over the socket on standard error"),
+    option("log-file", None, Takes::Optional, "FILE", ""),
+    option("syslog-method", None, Takes::Value, "METHOD", ""),
+    option("syslog-target", None, Takes::Value, "HOST:PORT", ""),
+    option("format", Some('f'), Takes::Value, "FORMAT", "how list and find print: list (default), table, csv, json, html; run-time commands know json"),
+    option("data", Some('d'), Takes::Value, "FORMAT", "how list and find print a value: string (default), bare, json"),
+    option("no-headings", None, Takes::Nothing, "", "leave column names out"),
+    option("pretty", None, Takes::Nothing, "", "indent JSON"),
+    option("bare", None, Takes::Nothing, "", "the same as --format=list --data=bare --no-headings"),
+    option("max-column-width", None, Takes::Value, "N", "cut columns of a table at N characters"),
+    option("private-key", Some('p'), Takes::Value, "FILE", ""),
+    option("certificate", Some('c'), Takes::Value, "FILE", ""),
+    option("ca-cert", Some('C'), Takes::Value, "FILE", ""),
+    option("ssl-protocols", None, Takes::Value, "PROTOCOLS", ""),
+    option("ssl-ciphers", None, Takes::Value, "CIPHERS", ""),
+    option("bootstrap-ca-cert", None, Takes::Value, "FILE", ""),
+    option("peer-ca-cert", None, Takes::Value, "FILE", ""),
+];

@@ -1,0 +1,1 @@
+//! Do the grammar, the tables and the help do what they promise?
