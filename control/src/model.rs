@@ -3,8 +3,9 @@
 //! A value that the schema allows but the switch cannot do (an unknown interface type, a bond) becomes a [`Wanted::refused`]
 //! text on that interface, and from there its `error` column: one bad row never stops the others.
 
-use crate::database::{Database, Row};
+use crate::database::{Database, RowRef};
 use shunt_switch::limits;
+use shunt_switch::table::vlan::{Mode, PriorityTags, VlanConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -36,23 +37,6 @@ pub struct Bridge {
     pub forward_bpdu: bool,
 }
 
-/// The VLAN columns of a port, as configured.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Vlan {
-    /// `vlan_mode`, if set.
-    pub mode: Option<String>,
-    /// `tag`, if set.
-    pub tag: Option<u16>,
-    /// `trunks`.
-    pub trunks: BTreeSet<u16>,
-    /// `cvlans`.
-    pub cvlans: BTreeSet<u16>,
-    /// `other_config:qinq-ethtype` is `802.1q`.
-    pub qinq_8021q: bool,
-    /// `other_config:priority-tags`, or its older form `true`.
-    pub priority_tags: Option<String>,
-}
-
 /// An interface with what matters of the port and the bridge that it belongs to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Interface {
@@ -63,7 +47,7 @@ pub struct Interface {
     /// The port's name.
     pub port: String,
     /// The port's VLAN columns.
-    pub vlan: Vlan,
+    pub vlan: VlanConfig,
     /// The port's `protected`.
     pub protected: bool,
     /// The port says that it is an uplink (`other_config:uplink=true`).
@@ -113,29 +97,29 @@ impl Model {
     /// a device is meant as it stands even if its name looks like `eth0.181`.
     pub fn read(db: &Database, is_plain_device: impl Fn(&str) -> bool) -> Self {
         let mut model = Self { stats_interval_ms: 5000, ..Self::default() };
-        if let Some((_, root)) = db.rows("Open_vSwitch").next() {
+        if let Some(root) = db.rows("Open_vSwitch").next() {
             model.next_cfg = root.get("next_cfg").as_integer().unwrap_or(0);
             if let Some(ms) = number(root, "stats-update-interval") {
                 model.stats_interval_ms = ms.max(1000);
             }
         }
-        for (uuid, row) in db.rows("Bridge") {
+        for row in db.rows("Bridge") {
             let Some(name) = row.get("name").as_str() else { continue };
-            model.bridges.insert(name.to_owned(), Bridge::read(uuid, row));
-            for port in row.get("ports").uuids().filter_map(|uuid| db.row("Port", uuid)) {
+            model.bridges.insert(name.to_owned(), Bridge::read(row));
+            for port in row.get("ports").uuids().filter_map(|uuid| db.row("Port", &uuid)) {
                 model.read_port(db, name, port, &is_plain_device);
             }
         }
         model
     }
 
-    fn read_port(&mut self, db: &Database, bridge: &str, port: &Row, is_plain_device: &impl Fn(&str) -> bool) {
+    fn read_port(&mut self, db: &Database, bridge: &str, port: RowRef<'_>, is_plain_device: &impl Fn(&str) -> bool) {
         let port_name = port.get("name").as_str().unwrap_or_default();
         let interfaces: Vec<_> = port.get("interfaces").uuids().collect();
-        for &uuid in &interfaces {
+        for uuid in &interfaces {
             let Some(row) = db.row("Interface", uuid) else { continue };
             let name = row.get("name").as_str().unwrap_or_default();
-            let mut interface = Interface::read(uuid, row, name, is_plain_device);
+            let mut interface = Interface::read(row, name, is_plain_device);
             if interfaces.len() > 1 {
                 interface.wanted = Wanted::Refused(format!(
                     "port {port_name} is a bond of {} interfaces and bonds are not supported yet: give each interface a port of its own",
@@ -144,7 +128,7 @@ impl Model {
             }
             interface.bridge = bridge.to_owned();
             interface.port = port_name.to_owned();
-            interface.vlan = Vlan::read(port);
+            interface.vlan = vlan_config(port);
             interface.protected = port.get("protected").as_bool().unwrap_or(false);
             interface.uplink = port.get("other_config").get("uplink") == Some("true");
             self.interfaces.insert(name.to_owned(), interface);
@@ -153,12 +137,13 @@ impl Model {
 }
 
 impl Bridge {
-    fn read(uuid: Uuid, row: &Row) -> Self {
-        let clamp = |value: Option<u64>, default: u64, low: u64, high: u64| value.map_or(default, |v| v.clamp(low, high));
+    fn read(row: RowRef<'_>) -> Self {
+        let clamp =
+            |value: Option<u64>, default: u64, low: u64, high: u64| value.map_or(default, |v| v.clamp(low, high));
         let (low, high) = (*limits::AGEING_S.start(), *limits::AGEING_S.end());
         let (small, large) = (*limits::FDB_SIZE.start() as u64, *limits::FDB_SIZE.end() as u64);
         Self {
-            uuid,
+            uuid: row.uuid(),
             ageing_s: clamp(number(row, "mac-aging-time"), limits::AGEING_S_DEFAULT, low, high),
             fdb_size: clamp(number(row, "mac-table-size"), limits::FDB_SIZE_DEFAULT as u64, small, large) as usize,
             flood_vlans: vids(row, "flood_vlans"),
@@ -167,29 +152,38 @@ impl Bridge {
     }
 }
 
-impl Vlan {
-    fn read(port: &Row) -> Self {
-        let other = port.get("other_config");
-        Self {
-            mode: port.get("vlan_mode").as_str().map(str::to_owned),
-            tag: port.get("tag").as_integer().and_then(|tag| u16::try_from(tag).ok()),
-            trunks: vids(port, "trunks"),
-            cvlans: vids(port, "cvlans"),
-            qinq_8021q: other.get("qinq-ethtype").is_some_and(|tpid| tpid.eq_ignore_ascii_case("802.1q")),
-            priority_tags: other.get("priority-tags").map(str::to_owned),
-        }
+fn vlan_config(port: RowRef<'_>) -> VlanConfig {
+    let other = port.get("other_config");
+    VlanConfig {
+        mode: port.get("vlan_mode").as_str().and_then(|mode| match mode {
+            "access" => Some(Mode::Access),
+            "trunk" => Some(Mode::Trunk),
+            "native-tagged" => Some(Mode::NativeTagged),
+            "native-untagged" => Some(Mode::NativeUntagged),
+            "dot1q-tunnel" => Some(Mode::Dot1qTunnel),
+            _ => None,
+        }),
+        tag: port.get("tag").as_integer().and_then(|tag| u16::try_from(tag).ok()),
+        trunks: vids(port, "trunks").into_iter().collect(),
+        cvlans: vids(port, "cvlans").into_iter().collect(),
+        qinq_8021q: other.get("qinq-ethtype").is_some_and(|tpid| tpid.eq_ignore_ascii_case("802.1q")),
+        priority_tags: match other.get("priority-tags") {
+            Some("if-nonzero" | "true") => PriorityTags::IfNonzero,
+            Some("always") => PriorityTags::Always,
+            _ => PriorityTags::Never,
+        },
     }
 }
 
 impl Interface {
-    fn read(uuid: Uuid, row: &Row, name: &str, is_plain_device: &impl Fn(&str) -> bool) -> Self {
+    fn read(row: RowRef<'_>, name: &str, is_plain_device: &impl Fn(&str) -> bool) -> Self {
         let options = row.get("options");
         let ofport = row.get("ofport_request").as_integer().or(row.get("ofport").as_integer());
         Self {
-            uuid,
+            uuid: row.uuid(),
             bridge: String::new(),
             port: String::new(),
-            vlan: Vlan::default(),
+            vlan: VlanConfig::default(),
             protected: false,
             uplink: false,
             wanted: wanted(name, row.get("type").as_str().unwrap_or_default(), is_plain_device),
@@ -231,11 +225,15 @@ pub fn format_mac(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-fn vids(row: &Row, column: &str) -> BTreeSet<u16> {
-    row.get(column).integers().filter_map(|vid| u16::try_from(vid).ok()).filter(|&vid| vid < limits::VLANS as u16).collect()
+fn vids(row: RowRef<'_>, column: &str) -> BTreeSet<u16> {
+    row.get(column)
+        .integers()
+        .filter_map(|vid| u16::try_from(vid).ok())
+        .filter(|&vid| vid < limits::VLANS as u16)
+        .collect()
 }
 
-fn number(row: &Row, key: &str) -> Option<u64> {
+fn number(row: RowRef<'_>, key: &str) -> Option<u64> {
     row.get("other_config").get(key)?.parse().ok()
 }
 

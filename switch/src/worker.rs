@@ -95,7 +95,7 @@ impl Worker {
         exit.crossing.wake();
         counters.turns.add(1);
         counters.busy_turns.add(u64::from(packets > 0));
-        Turn { packets, pending: packets > 0 || unsent || self.crossing.waiting() || !self.commands.is_empty() }
+        Turn { packets, pending: packets > 0 || unsent || self.has_work() }
     }
 
     /// Does what the control thread asked for, a few commands at a time. A command whose answers have no room waits.
@@ -185,6 +185,11 @@ impl Worker {
         let mut exit = Exit { config, worker: self.index, sides, crossing, counters };
         let workers = exit.crossing.workers();
         egress::arrivals(&mut exit, CROSSING_RING * workers);
+    }
+
+    /// True while commands or other workers' packets wait: what a worker must look at once more before it sleeps.
+    pub fn has_work(&self) -> bool {
+        self.crossing.waiting() || !self.commands.is_empty()
     }
 
     /// The ways between this worker and the others, for checks.

@@ -5,7 +5,7 @@
 
 pub mod fault;
 pub mod memory;
-// pub mod xsk;
+pub mod xsk;
 
 use crate::path::edit::Edit;
 use crate::reason::Reason;

@@ -1,0 +1,173 @@
+//! How does shuntd live, from start to end?
+//!
+//! One thread does everything but forward packets: it serves the control socket, keeps the switch in line with the database
+//! ([`crate::reconcile`]), ages what was learned and refreshes statistics. The workers forward ([`crate::dataplane`]).
+
+use crate::clock::Clock;
+use crate::commands::{self, Context, Exit};
+use crate::dataplane::{Dataplane, Tuning};
+use crate::datum::{Atom, Datum};
+use crate::kernel::Kernel;
+use crate::reconcile::Reconciler;
+use crate::remembered::Remembered;
+use crate::rpc::{self, Daemon, Peer};
+use crate::state::State;
+use crate::store::Store;
+use serde_json::Value;
+use shunt_ffi::QueueOptions;
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The database's journal.
+    pub state: PathBuf,
+    /// One worker on each.
+    pub cores: Vec<usize>,
+    /// Frames and rings of each queue.
+    pub queue: QueueOptions,
+    /// How workers wait.
+    pub tuning: Tuning,
+}
+
+/// How often learned addresses are looked at for ageing, and refused devices for another try.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM, SIGINT or the `exit` command. The error is one line for the operator.
+pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    shunt_ffi::kernel::check()?;
+    shunt_ffi::kernel::raise_limits()?;
+    let store = Rc::new(RefCell::new(Store::open(&options.state)?));
+    rpc::refuse_if_live(&options.socket)?;
+    describe_ourselves(&mut store.borrow_mut());
+    let (kernel, links) = Kernel::open().await?;
+    let state = Rc::new(RefCell::new(State::new(Dataplane::start(&options.cores, options.tuning)?)));
+    let mut reconciler = Reconciler::new(
+        Rc::clone(&store),
+        Rc::clone(&state),
+        (kernel, links),
+        options.queue,
+        Remembered::open(&options.socket),
+    );
+    reconciler.reconcile().await?;
+    reconciler.clean_up_after_crash().await;
+
+    let frontend = Rc::new(RefCell::new(Frontend {
+        state: Rc::clone(&state),
+        dirty: Rc::default(),
+        stop: Rc::default(),
+        exit: None,
+    }));
+    let (dirty, stop) = (Rc::clone(&frontend.borrow().dirty), Rc::clone(&frontend.borrow().stop));
+    let written = Rc::new(Notify::new());
+    let listener = rpc::listen(&options.socket)?;
+    let server =
+        rpc::serve(listener, Rc::clone(&store), Rc::clone(&frontend) as Rc<RefCell<dyn Daemon>>, Rc::clone(&written));
+    let server = tokio::task::spawn_local(server);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut tick = tokio::time::interval(TICK);
+    let mut statistics = Box::pin(tokio::time::sleep(reconciler.statistics_interval()));
+    tracing::info!("serving {}, workers on cores {:?}", options.socket.display(), options.cores);
+    // Without systemd there is nobody to notify, and that is fine.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            () = dirty.notified() => reconciler.reconcile().await?,
+            link = reconciler.link_changed() => {
+                link?;
+                reconciler.reconcile().await?;
+            }
+            _ = tick.tick() => {
+                age(&state.borrow());
+                if reconciler.has_failures() {
+                    reconciler.reconcile().await?;
+                }
+            }
+            () = &mut statistics => {
+                reconciler.refresh_statistics().await;
+                statistics.as_mut().reset(tokio::time::Instant::now() + reconciler.statistics_interval());
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = stop.notified() => break,
+        }
+        written.notify_one();
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("detaching from {} devices", state.borrow().devices.len());
+    // The reply to `exit` goes out while devices are given back.
+    reconciler.shut_down(frontend.borrow().exit.is_some_and(|exit| exit.cleanup)).await?;
+    tokio::task::yield_now().await;
+    server.abort();
+    // Somebody may already have taken it away.
+    let _ = std::fs::remove_file(&options.socket);
+    Ok(())
+}
+
+/// Forgets what has not been heard of for too long.
+fn age(state: &State) {
+    let now = Clock::start().now();
+    for bridge in state.bridges.values() {
+        bridge.fdb.age(now, bridge.ageing_s);
+    }
+}
+
+/// Fills the columns in which OVS's tools look for the switch's kind and version.
+fn describe_ourselves(store: &mut Store) {
+    let Some(uuid) = store.database().rows("Open_vSwitch").next().map(|root| root.uuid()) else { return };
+    let set = |names: &[&str]| Datum::Set(names.iter().map(|&name| Atom::from(name)).collect());
+    let os = os_release();
+    let updates = vec![
+        ("Open_vSwitch", uuid, "ovs_version", Datum::from(Some(env!("CARGO_PKG_VERSION")))),
+        ("Open_vSwitch", uuid, "db_version", Datum::from(Some(store.database().schema().version.as_str()))),
+        ("Open_vSwitch", uuid, "system_type", Datum::from(Some(os.0.as_str()))),
+        ("Open_vSwitch", uuid, "system_version", Datum::from(Some(os.1.as_str()))),
+        ("Open_vSwitch", uuid, "iface_types", set(&["afxdp", "internal", "system"])),
+        ("Open_vSwitch", uuid, "datapath_types", set(&["netdev"])),
+        ("Open_vSwitch", uuid, "dpdk_initialized", Datum::from(false)),
+    ];
+    store.write(updates);
+}
+
+/// ID and VERSION_ID of os-release(5).
+fn os_release() -> (String, String) {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let field = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map_or("unknown", |value| value.trim_matches('"')).to_owned()
+    };
+    (field("ID"), field("VERSION_ID"))
+}
+
+/// What the protocol server reaches of the daemon.
+struct Frontend {
+    state: Rc<RefCell<State>>,
+    dirty: Rc<Notify>,
+    stop: Rc<Notify>,
+    exit: Option<Exit>,
+}
+
+impl Daemon for Frontend {
+    fn command(&mut self, name: &str, args: &[String]) -> Result<Value, String> {
+        let mut state = self.state.borrow_mut();
+        let now = Clock::start().now();
+        let mut context = Context { state: &mut state, now, exit: &mut self.exit, json: false };
+        let answer = commands::run(&mut context, name, args);
+        if self.exit.is_some() {
+            self.stop.notify_one();
+        }
+        answer
+    }
+
+    fn committed(&mut self, peer: Peer) {
+        tracing::debug!("configuration changed by uid {} pid {:?}", peer.uid, peer.pid);
+        self.dirty.notify_one();
+    }
+}

@@ -1,0 +1,140 @@
+//! What do the database's status columns say? (`ofport`, `error`, `link_state`, `statistics`, …)
+//!
+//! Pure: from the model, the links and what is attached to the values that the rows should hold. Only differences are
+//! written, so an idle switch writes nothing.
+
+use crate::database::Database;
+use crate::datum::{Atom, Datum};
+use crate::kernel::{Link, Links};
+use crate::model::{Model, Wanted, format_mac};
+use crate::state::State;
+use shunt_switch::counters::PortTotals;
+use shunt_switch::reason::Reason;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// A column's new value.
+pub type Update = (&'static str, Uuid, &'static str, Datum);
+
+/// The status of every interface and bridge, as far as it differs from what the rows say. `errors` is by interface name.
+pub fn updates(
+    db: &Database,
+    model: &Model,
+    state: &State,
+    links: &Links,
+    errors: &BTreeMap<String, String>,
+) -> Vec<Update> {
+    let mut out = Changes { db, updates: Vec::new() };
+    for (name, interface) in &model.interfaces {
+        let port = state.ports.get(name);
+        let device_name = match &interface.wanted {
+            Wanted::SubPort { device, .. } => device,
+            _ => name,
+        };
+        let link = links.by_name(device_name);
+        let error = errors.get(name).cloned().or_else(|| port.is_none().then(|| missing(name, device_name)));
+        let ofport = port.map_or(-1, |port| port.ofport);
+        out.set("Interface", interface.uuid, "ofport", ofport.into());
+        out.set("Interface", interface.uuid, "error", error.into());
+        for (column, value) in link_columns(link) {
+            out.set("Interface", interface.uuid, column, value);
+        }
+        out.set("Interface", interface.uuid, "status", status(state, name, link));
+    }
+    for (name, bridge) in &model.bridges {
+        let mac = links.by_name(name).map(|link| link.mac);
+        let id = mac.map(|mac| format!("0000{}", mac.map(|octet| format!("{octet:02x}")).concat()));
+        out.set("Bridge", bridge.uuid, "datapath_id", id.into());
+    }
+    out.updates
+}
+
+/// The `statistics` of every attached interface, as far as they differ.
+pub fn statistics(db: &Database, model: &Model, state: &State) -> Vec<Update> {
+    let mut out = Changes { db, updates: Vec::new() };
+    for (name, totals) in state.statistics() {
+        if let Some(interface) = model.interfaces.get(&name) {
+            out.set("Interface", interface.uuid, "statistics", statistics_map(&totals));
+        }
+    }
+    out.updates
+}
+
+struct Changes<'a> {
+    db: &'a Database,
+    updates: Vec<Update>,
+}
+
+impl Changes<'_> {
+    fn set(&mut self, table: &'static str, uuid: Uuid, column: &'static str, value: Datum) {
+        if self.db.row(table, &uuid).is_some_and(|row| *row.get(column) != value) {
+            self.updates.push((table, uuid, column, value));
+        }
+    }
+}
+
+fn missing(name: &str, device: &str) -> String {
+    let what = if name == device { String::new() } else { format!(" for {name}") };
+    format!("could not open network device {device}{what} (No such device): it is attached as soon as it exists")
+}
+
+fn link_columns(link: Option<&Link>) -> Vec<(&'static str, Datum)> {
+    let up_down = |up: bool| if up { "up" } else { "down" };
+    vec![
+        ("admin_state", link.map(|link| up_down(link.admin_up)).into()),
+        ("link_state", link.map(|link| up_down(link.carrier)).into()),
+        ("mac_in_use", link.map(|link| format_mac(link.mac)).into()),
+        ("mtu", link.map(|link| i64::from(link.mtu)).into()),
+        ("ifindex", link.map(|link| i64::from(link.ifindex)).into()),
+    ]
+}
+
+/// The `status` map: how the device is driven.
+fn status(state: &State, name: &str, link: Option<&Link>) -> Datum {
+    let mut map = BTreeMap::new();
+    let mut put = |key: &str, value: String| drop(map.insert(Atom::from(key), Atom::from(value)));
+    if let Some(device) = state.ports.get(name).and_then(|port| state.devices.get(&port.device)) {
+        put("xdp-mode", device.attachment.mode().to_string());
+        put("n_rxq", device.workers.len().to_string());
+        put("tx-checksum", if device.attachment.tx_checksum() { "receiver".into() } else { "software".into() });
+        if let Some(link) = link {
+            put("driver_name", link.kind.to_string());
+        }
+    }
+    Datum::Map(map)
+}
+
+/// OVS's names for the counters, and `drop_REASON` for each reason.
+fn statistics_map(totals: &PortTotals) -> Datum {
+    let ingress = [
+        Reason::RxNoFrame,
+        Reason::RxRingFull,
+        Reason::RxKernel,
+        Reason::TruncatedEthernet,
+        Reason::TruncatedVlan,
+        Reason::Oversized,
+        Reason::ReservedMulticast,
+        Reason::TaggedOnAccess,
+        Reason::IngressVlan,
+        Reason::IngressCvlan,
+        Reason::Hairpin,
+        Reason::FloodEmpty,
+        Reason::StalePort,
+        Reason::Protected,
+        Reason::NoPort,
+        Reason::Descriptor,
+    ];
+    let rx_dropped: u64 = ingress.iter().map(|&reason| totals.dropped(reason)).sum();
+    let all: u64 = totals.drops.iter().sum();
+    let named = [
+        ("rx_packets", totals.rx_packets),
+        ("rx_bytes", totals.rx_bytes),
+        ("tx_packets", totals.tx_packets),
+        ("tx_bytes", totals.tx_bytes),
+        ("rx_dropped", rx_dropped),
+        ("tx_dropped", all - rx_dropped),
+    ];
+    let drops = Reason::ALL.iter().map(|&reason| (format!("drop_{}", reason.name()), totals.dropped(reason)));
+    let all = named.into_iter().map(|(name, n)| (name.to_owned(), n)).chain(drops);
+    Datum::Map(all.map(|(name, n)| (Atom::from(name), Atom::from(i64::try_from(n).unwrap_or(i64::MAX)))).collect())
+}
