@@ -1,0 +1,110 @@
+//! Which switches can be measured, and what must each of them be able to do?
+
+pub mod bridge;
+pub mod forwarder;
+pub mod ovs;
+pub mod redirect;
+pub mod shunt;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::process::Interrupt;
+use crate::rig::Rig;
+
+/// A device under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// shuntd with one worker.
+    Shunt,
+    /// Open vSwitch in userspace with ports of type afxdp in native mode.
+    OvsAfxdp,
+    /// The Linux bridge.
+    Bridge,
+    /// An XDP program that redirects each port to the other: the kernel's limit; it learns nothing.
+    XdpRedirect,
+    /// A program that copies every frame between two AF_XDP ports: the limit of the I/O path; it learns nothing.
+    AfxdpForwarder,
+}
+
+/// What a device under test is started with.
+pub struct Start<'a> {
+    /// Where its ports are.
+    pub rig: &'a Rig,
+    /// Its own core, if it has one.
+    pub core: usize,
+    /// Addresses behind each of its ports.
+    pub macs: u32,
+    /// Where shuntd and shuntctl are.
+    pub bin_dir: PathBuf,
+    /// Whether to give up.
+    pub interrupt: &'a Interrupt,
+}
+
+/// A switch at work between the rig's two ports; it ends when dropped.
+pub trait Dut {
+    /// Fails if it has ended by itself.
+    fn check_alive(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How many of the sink's addresses it has learned, if it learns any.
+    fn learned(&self) -> Result<Option<usize>>;
+
+    /// Its own counters of lost frames.
+    fn losses(&self) -> Result<BTreeMap<String, u64>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// Version and mode in force, as it shows them.
+    fn describe(&self) -> Result<BTreeMap<String, String>>;
+}
+
+impl Kind {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Why it cannot be measured here; nothing if it can.
+    pub fn missing(self, bin_dir: &std::path::Path) -> Option<String> {
+        match self {
+            Self::Shunt => shunt::missing(bin_dir),
+            Self::OvsAfxdp => ovs::missing(),
+            Self::Bridge | Self::XdpRedirect | Self::AfxdpForwarder => None,
+        }
+    }
+
+    /// Starts it and has it switch between the rig's ports.
+    pub fn start(self, start: &Start<'_>) -> Result<Box<dyn Dut>> {
+        Ok(match self {
+            Self::Shunt => Box::new(shunt::Shunt::start(start)?),
+            Self::OvsAfxdp => Box::new(ovs::Ovs::start(start)?),
+            Self::Bridge => Box::new(bridge::Bridge::start(start)?),
+            Self::AfxdpForwarder => Box::new(forwarder::Forwarder::start(start)?),
+            Self::XdpRedirect => Box::new(redirect::Redirect::start(start)?),
+        })
+    }
+}
+
+/// Lines of a listing that hold an address of the sink's side.
+fn sink_macs_in(listing: &str) -> usize {
+    let prefix = crate::frame::mac_prefix(crate::frame::SINK_SIDE);
+    listing.matches(&prefix).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_sink_are_counted_whatever_the_layout() {
+        let text = " port  VLAN  MAC                Age\n    1     0  02:53:0a:00:00:00    1\n    2     0  02:53:0b:00:00:00    1\n";
+        assert_eq!(sink_macs_in(text), 1);
+        assert_eq!(sink_macs_in(r#"[{"mac":"02:53:0b:00:00:01"},{"mac":"02:53:0b:00:00:02"}]"#), 2);
+    }
+}

@@ -1,0 +1,112 @@
+//! How is shunt itself run for a measurement?
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Dut, Start, sink_macs_in};
+use crate::process::{self, Service};
+use crate::rig::{PORT_1, PORT_2};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// A daemon with one worker, its socket and state in a temporary folder.
+pub struct Shunt {
+    daemon: Service,
+    client: PathBuf,
+    folder: TempDir,
+}
+
+/// Why it cannot be measured here.
+pub fn missing(bin_dir: &Path) -> Option<String> {
+    let absent =
+        ["shuntd", "shuntctl"].map(|program| bin_dir.join(program)).into_iter().find(|file| !file.is_file())?;
+    Some(format!("{} does not exist; build it with cargo build --release, or give --bin-dir", absent.display()))
+}
+
+impl Shunt {
+    /// Starts the daemon in the switch's namespace and puts both ports on a bridge.
+    pub fn start(start: &Start<'_>) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a folder for shuntd")?;
+        let socket = folder.path().join("db.sock");
+        let mut command = start.rig.dut.command(start.bin_dir.join("shuntd"));
+        command.arg("--socket").arg(&socket).arg("--state").arg(folder.path().join("conf.db"));
+        command.arg("--cores").arg(start.core.to_string());
+        let mut daemon = Service::start("shuntd", &command, folder.path().join("shuntd.log"))?;
+        start.interrupt.wait_for("the start of shuntd", START_LIMIT, || {
+            daemon.check_alive()?;
+            Ok(UnixStream::connect(&socket).ok())
+        })?;
+        let shunt = Self { daemon, client: start.bin_dir.join("shuntctl"), folder };
+        shunt.configure(start.macs)?;
+        Ok(shunt)
+    }
+
+    fn configure(&self, macs: u32) -> Result<()> {
+        self.ctl(&["add-br", "br0"])?;
+        if macs > 2048 {
+            // Both sides' addresses, and as much again so that nothing is evicted.
+            self.ctl(&["set", "bridge", "br0", &format!("other_config:mac-table-size={}", macs * 4)])?;
+        }
+        self.ctl(&["add-port", "br0", PORT_1, "--", "add-port", "br0", PORT_2]).map(drop)
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let database = format!("--db=unix:{}", self.folder.path().join("db.sock").display());
+        process::run(Command::new(&self.client).arg(database).args(arguments))
+    }
+}
+
+impl Dut for Shunt {
+    fn check_alive(&mut self) -> Result<()> {
+        self.daemon.check_alive()
+    }
+
+    fn learned(&self) -> Result<Option<usize>> {
+        Ok(Some(sink_macs_in(&self.ctl(&["fdb/show", "br0"])?)))
+    }
+
+    fn losses(&self) -> Result<BTreeMap<String, u64>> {
+        let text = self.ctl(&["--format=json", "port/stats"])?;
+        let statistics = serde_json::from_str(&text).with_context(|| format!("port/stats is not JSON: {text}"))?;
+        Ok(losses_in(&statistics))
+    }
+
+    fn describe(&self) -> Result<BTreeMap<String, String>> {
+        let mode = self.ctl(&["get", "interface", PORT_1, "status:xdp-mode"])?;
+        Ok(BTreeMap::from([
+            ("version".to_owned(), self.ctl(&["--version"])?.lines().next().unwrap_or_default().to_owned()),
+            ("xdp-mode".to_owned(), mode.trim().trim_matches('"').to_owned()),
+            ("worker".to_owned(), self.ctl(&["--format=json", "worker/show"])?.trim().to_owned()),
+        ]))
+    }
+}
+
+/// The `drops` of every port, as `shunt PORT REASON`.
+fn losses_in(statistics: &Value) -> BTreeMap<String, u64> {
+    let mut losses = BTreeMap::new();
+    for (port, counters) in statistics.as_object().into_iter().flatten() {
+        for (reason, count) in counters["drops"].as_object().into_iter().flatten() {
+            losses.insert(format!("shunt {port} {reason}"), count.as_u64().unwrap_or(0));
+        }
+    }
+    losses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_of_all_ports_are_found() {
+        let statistics =
+            serde_json::json!({"port1": {"rx_packets": 3, "drops": {"rx_ring_full": 7}}, "port2": {"drops": {}}});
+        assert_eq!(losses_in(&statistics), BTreeMap::from([("shunt port1 rx_ring_full".to_owned(), 7)]));
+    }
+}
