@@ -221,10 +221,13 @@ impl Rig {
         self.command(worker, Command::Transmit { device: DeviceIndex(device as u16), side });
     }
 
-    /// Sends a command to a worker.
+    /// Sends a command to a worker, which takes turns if there is no room.
     pub fn command(&mut self, worker: usize, command: Command) {
-        let sent = self.crew[worker].1.commands.push(command);
-        assert!(sent.is_ok(), "the ring of commands is full: take a turn first");
+        let (worker, handle) = &mut self.crew[worker];
+        while handle.commands.is_full() {
+            worker.turn(Instant::default());
+        }
+        assert!(handle.commands.push(command).is_ok(), "room for a command");
     }
 
     /// Makes all workers install the scene as it is now, and waits for it.

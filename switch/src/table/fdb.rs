@@ -7,21 +7,25 @@
 //!
 //! **Readers** take no lock: key, value, key again; a key that changed meanwhile is a miss.
 //! **Changes** go through the [`Ledger`](super::ledger::Ledger) behind a lock. Workers only try it: a packet whose source cannot be learned
-//! now does no harm, a later one will teach it. They change nothing unless a host is new, has moved, or was last
-//! stamped in another second, so in a steady state the hot path only reads. The control thread waits for the lock, and
-//! holds it for [`SLICE`] entries at a time.
+//! now does no harm, a later one will teach it. They change nothing unless a host is new, has moved, or its stamp is a
+//! second old, so in a steady state the hot path only reads. (Small tables stamp every millisecond: with few entries it
+//! shows which of them gives way, and there it costs little.) The control thread waits for the lock, and
+//! holds it for a short slice of its work at a time.
 
 use crate::config::PortIndex;
-use crate::limits::FDB_SIZE;
+use crate::limits::{AGEING_S, FDB_SIZE, PORTS_MAX};
 use crate::table::ledger::{Ledger, NONE};
 use crate::time::Instant;
 use crate::wire::ethernet::Mac;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Entries that the control thread changes before it lets others have the table.
-pub const SLICE: usize = 256;
+/// Steps, of an entry or a port, that the control thread takes before it lets others have the table.
+const SLICE: usize = 1024;
 const SLOTS: usize = 4;
+/// Largest table in which the order of last use is exact to the millisecond.
+const EXACT_MAX: usize = 4096;
 
 /// A VLAN and a MAC in one word; the top bit tells a used slot from an empty one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +45,13 @@ impl Key {
     }
 }
 
-/// What a slot says about its key: port (16 bits), static (1), number in the ledger (20), stamp in seconds (27).
+/// What a slot says about its key: port (16 bits), static (1), number in the ledger (20), stamp in milliseconds (27).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Value(u64);
 
 const STAMP_MASK: u64 = (1 << 27) - 1;
 const NODES_MAX: usize = 1 << 20;
+const _: () = assert!(*AGEING_S.end() * 1000 < STAMP_MASK / 4);
 const _: () = assert!(*FDB_SIZE.end() <= NODES_MAX);
 
 impl Value {
@@ -70,7 +75,8 @@ impl Value {
         self.0 >> 37
     }
 
-    /// Seconds since the stamp; none if another worker's clock was ahead. Right while less than two years go by.
+    /// Milliseconds since the stamp; none if another worker's clock was ahead. Right for 18 hours, five times as long as
+    /// an entry may live.
     fn age(self, now: u64) -> u64 {
         let age = now.wrapping_sub(self.stamp()) & STAMP_MASK;
         if age > STAMP_MASK / 2 { 0 } else { age }
@@ -92,9 +98,9 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 /// What learning an address came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learned {
-    /// Known and used within this second: nothing was written.
+    /// Known, and its stamp is new enough: nothing was written.
     Fresh,
-    /// Known; its stamp is now this second.
+    /// Known; it was stamped anew.
     Refreshed,
     /// It was not known.
     New,
@@ -152,6 +158,7 @@ pub struct Fdb {
     buckets: Box<[Bucket]>,
     seed: u64,
     capacity: usize,
+    refresh_ms: u64,
     ledger: Mutex<Ledger>,
 }
 
@@ -165,7 +172,8 @@ impl Fdb {
     fn with_nodes(capacity: usize, nodes: usize, seed: u64) -> Self {
         let mut buckets = Vec::new();
         buckets.resize_with(nodes.next_power_of_two(), Bucket::default);
-        Self { buckets: buckets.into(), seed, capacity, ledger: Mutex::new(Ledger::new(nodes)) }
+        let refresh_ms = if capacity <= EXACT_MAX { 1 } else { 1000 };
+        Self { buckets: buckets.into(), seed, capacity, refresh_ms, ledger: Mutex::new(Ledger::new(nodes)) }
     }
 
     /// The table with another capacity, to be put in this one's place. If that is less than the entries there are, this
@@ -196,12 +204,12 @@ impl Fdb {
     #[inline]
     pub fn learn(&self, vlan: u16, mac: Mac, port: PortIndex, now: Instant) -> Learned {
         let key = Key::new(vlan, mac);
-        let stamp = now.as_secs();
+        let stamp = now.as_millis();
         if let Some((_, value)) = self.find(key) {
             if value.is_static() {
                 return Learned::Static;
             }
-            if value.port() == port && value.age(stamp) == 0 {
+            if value.port() == port && value.age(stamp) < self.refresh_ms {
                 return Learned::Fresh;
             }
         }
@@ -276,14 +284,12 @@ impl Fdb {
 
     /// Forgets all that was learned.
     pub fn flush(&self) {
-        for port in 0..crate::limits::PORTS_MAX {
-            self.flush_port(PortIndex(port as u16));
-        }
+        self.remove_oldest_while(0..PORTS_MAX as u16, |_| true);
     }
 
     /// Forgets all that was learned behind `port`.
     pub fn flush_port(&self, port: PortIndex) {
-        self.remove_oldest_while(port, |_| true);
+        self.remove_oldest_while(port.0..port.0.saturating_add(1), |_| true);
     }
 
     /// Removes everything behind `port`, static entries included: the port goes away.
@@ -298,29 +304,30 @@ impl Fdb {
 
     /// Forgets what has not been seen for `max_age_s` seconds.
     pub fn age(&self, now: Instant, max_age_s: u64) {
-        for port in 0..crate::limits::PORTS_MAX {
-            let port = PortIndex(port as u16);
-            let expired = self.remove_oldest_while(port, |value| value.age(now.as_secs()) >= max_age_s);
-            if expired > 0 {
-                self.lock().statistics.expired += expired;
-            }
+        let old = |value: Value| value.age(now.as_millis()) >= max_age_s * 1000;
+        let expired = self.remove_oldest_while(0..PORTS_MAX as u16, old);
+        if expired > 0 {
+            self.lock().statistics.expired += expired;
         }
     }
 
-    /// Removes a port's entries, the least recently used first, while `condition` holds; in slices. Returns how many.
-    fn remove_oldest_while(&self, port: PortIndex, condition: impl Fn(Value) -> bool) -> u64 {
+    /// Removes the entries of some ports, of each the least recently used first, while `condition` holds; in slices.
+    /// Returns how many.
+    fn remove_oldest_while(&self, mut ports: Range<u16>, condition: impl Fn(Value) -> bool) -> u64 {
         let mut removed = 0;
-        loop {
+        while !ports.is_empty() {
             let mut ledger = self.lock();
             for _ in 0..SLICE {
-                let node = ledger.oldest(port);
-                if node == NONE || !condition(self.value_of(&ledger, node)) {
-                    return removed;
+                let node = ledger.oldest(PortIndex(ports.start));
+                if node != NONE && condition(self.value_of(&ledger, node)) {
+                    self.take_out(&mut ledger, node);
+                    removed += 1;
+                } else if ports.next().is_none() || ports.is_empty() {
+                    break;
                 }
-                self.take_out(&mut ledger, node);
-                removed += 1;
             }
         }
+        removed
     }
 
     /// All entries, in order of VLAN and MAC, as of `now`. Entries that change meanwhile may be missed.
@@ -331,7 +338,7 @@ impl Fdb {
             let value = Value(slot.value.load(Ordering::Acquire));
             if key != 0 && key == slot.key.load(Ordering::Acquire) {
                 let (key, is_static) = (Key(key), value.is_static());
-                let age_s = if is_static { 0 } else { value.age(now.as_secs()) };
+                let age_s = if is_static { 0 } else { value.age(now.as_millis()) / 1000 };
                 entries.push(Entry { vlan: key.vlan(), mac: key.mac(), port: value.port(), age_s, is_static });
             }
         }
