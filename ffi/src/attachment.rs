@@ -15,6 +15,7 @@ use crate::umem::{CHUNK_BYTES, Umem};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How large the parts of a queue are.
 #[derive(Clone, Copy, Debug)]
@@ -304,6 +305,12 @@ struct Device<'a> {
     object: String,
 }
 
+impl Device<'_> {
+    fn foreign_program(&self, id: Option<u32>) -> AttachError {
+        AttachError::ForeignProgram { device: self.object.clone(), name: self.name.to_owned(), id }
+    }
+}
+
 fn check_options(options: &QueueOptions) -> Result<(), AttachError> {
     let &QueueOptions { ring_entries, frames, chunk_bytes, .. } = options;
     let ring = ring_entries.is_power_of_two() && ring_entries <= 1 << 16;
@@ -361,7 +368,7 @@ fn bind_all(
         if queue == 0 {
             (copying, segments_max) = bind_first(device, &socket, wanted)?;
         } else {
-            socket.bind_shared(device.ifindex, queue, &first)?;
+            bind_patiently(device, || socket.bind_shared(device.ifindex, queue, &first))?;
         }
         socket.set_tx_budget(options.tx_budget, sizes.tx)?;
         let abilities = TxAbilities { segments_max, checksum: tx_checksum };
@@ -384,11 +391,13 @@ fn bind_first(device: &Device<'_>, socket: &Socket, wanted: WantedMode) -> Resul
     };
     let mut refused = None;
     for &(copying, multi_buffer, segments_max) in ways {
-        match socket.bind(device.ifindex, 0, copying, multi_buffer) {
+        match bind_patiently(device, || socket.bind(device.ifindex, 0, copying, multi_buffer)) {
             Ok(()) => return Ok((copying, segments_max)),
             // Only these say that it is the mode which is refused.
-            Err(error) if matches!(error.errno(), libc::EOPNOTSUPP | libc::EINVAL) => refused = Some((copying, error)),
-            Err(error) => return Err(error.into()),
+            Err(AttachError::Syscall(error)) if matches!(error.errno(), libc::EOPNOTSUPP | libc::EINVAL) => {
+                refused = Some((copying, error));
+            }
+            Err(error) => return Err(error),
         }
     }
     let (copying, source) = refused.expect("at least one way was tried");
@@ -401,6 +410,25 @@ fn bind_first(device: &Device<'_>, socket: &Socket, wanted: WantedMode) -> Resul
             remedy: "this driver has no zero-copy; set options:xdp-mode=native",
         },
     })
+}
+
+/// Binds, and again for a moment while the queue is busy: the kernel frees a queue some time after its last socket was closed
+/// (xp_release_deferred, on a work queue). A device that runs a program is not waited for: somebody uses it.
+fn bind_patiently(device: &Device<'_>, bind: impl Fn() -> Result<(), SyscallError>) -> Result<(), AttachError> {
+    const TRIES: u32 = 8;
+    for tried in 0..TRIES {
+        match bind() {
+            Err(error) if error.errno() == libc::EBUSY => {
+                if let Ok(Some(id)) = crate::xdp_query::program_id(device.ifindex) {
+                    return Err(device.foreign_program(Some(id)));
+                }
+            }
+            other => return Ok(other?),
+        }
+        // 1 to 128 ms, together a quarter of a second.
+        std::thread::sleep(Duration::from_millis(1 << tried));
+    }
+    Ok(bind()?)
 }
 
 /// Attaches the program in the best mode that is wanted and that the driver has.
@@ -430,11 +458,7 @@ fn attach(
             Err(error) => match error.errno() {
                 libc::EBUSY | libc::EEXIST => {
                     let id = crate::xdp_query::program_id(device.ifindex).ok().flatten();
-                    return Err(AttachError::ForeignProgram {
-                        device: device.object.clone(),
-                        name: device.name.to_owned(),
-                        id,
-                    });
+                    return Err(device.foreign_program(id));
                 }
                 libc::ENODEV | libc::EPERM | libc::EMFILE => return Err(error.into()),
                 _ => refused = Some((mode, error)),

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// include/uapi/linux/bpf.h
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_XDP: u32 = 37;
 /// include/uapi/linux/if_link.h
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
@@ -34,7 +35,7 @@ pub(crate) enum Hook {
 
 /// A program attached to a device until this is dropped, or the process ends.
 pub(crate) struct XdpLink {
-    _fd: OwnedFd,
+    fd: OwnedFd,
 }
 
 impl XdpLink {
@@ -62,7 +63,17 @@ impl XdpLink {
         }
         // SAFETY: a descriptor that the kernel has just given us.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-        Ok(Self { _fd: above_sockets(fd) })
+        Ok(Self { fd: above_sockets(fd) })
+    }
+}
+
+impl Drop for XdpLink {
+    fn drop(&mut self) {
+        // Closing is enough unless somebody has a copy, such as a child between fork and exec. Where this fails, the device
+        // is gone, and there is nothing to detach from.
+        let attributes = [self.fd.as_raw_fd() as u32];
+        // SAFETY: the head of `union bpf_attr` for BPF_LINK_DETACH is the link's descriptor; as for BPF_LINK_CREATE.
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const attributes, size_of_val(&attributes)) };
     }
 }
 

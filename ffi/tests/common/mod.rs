@@ -3,7 +3,7 @@
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice};
 use shunt_ffi::netns::TestNamespace;
-use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XskRx, XskTx};
+use shunt_ffi::{AttachError, Attachment, Claims, QueueOptions, WantedMode, XskRx, XskTx};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,15 @@ impl Wire {
         self.switch
             .run(|| Attachment::open(self.ifindex, "sw0", queues, WantedMode::BestEffort, false, &options, claims))
             .expect("attach")
+    }
+
+    pub fn try_attach(
+        &self,
+        queues: u32,
+        wanted: WantedMode,
+        options: &QueueOptions,
+    ) -> Result<(Attachment, Vec<(XskRx, XskTx)>), AttachError> {
+        self.switch.run(|| Attachment::open(self.ifindex, "sw0", queues, wanted, false, options, &Claims::Everything))
     }
 
     /// A raw socket on the container's end.
@@ -70,6 +79,12 @@ impl Raw {
 
     pub fn send(&self, packet: &[u8]) {
         assert_eq!(rustix::net::send(&self.0, packet, SendFlags::empty()).expect("send"), packet.len());
+    }
+
+    /// How many packets are there now, which it takes.
+    pub fn count_now(&self) -> usize {
+        let mut buffer = [0; 2048];
+        std::iter::from_fn(|| rustix::net::recv(&self.0, &mut buffer, RecvFlags::DONTWAIT).ok()).count()
     }
 
     /// The next packet that `wanted` likes, within [`PATIENCE`].
@@ -130,4 +145,14 @@ pub fn send(tx: &mut XskTx, octets: &[u8], checksum: Option<shunt_ffi::ChecksumR
     }
     writer.commit(checksum);
     tx.flush()
+}
+
+/// A UDP packet of a flow of its own.
+pub fn udp_packet(flow: u32) -> Vec<u8> {
+    let mut packet = frame(None, 60);
+    packet[12..14].copy_from_slice(&[8, 0]);
+    packet[14..34].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    packet[26..30].copy_from_slice(&(0x0a00_0000 + flow).to_be_bytes());
+    packet[34..42].copy_from_slice(&[(flow >> 8) as u8, flow as u8, 0, 53, 0, 26, 0, 0]);
+    packet
 }
