@@ -12,6 +12,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 mod delta;
+mod verify;
 pub use delta::{Change, Delta, ReplayError};
 
 /// A table, by its place in [`Database::tables`].

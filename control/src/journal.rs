@@ -96,15 +96,16 @@ pub fn header(name: &str, version: &str) -> String {
 pub fn read(bytes: &[u8], name: &str) -> Result<Contents, JournalError> {
     let expected = format!("{MAGIC}{name} ");
     let mut contents = Contents { records: Vec::new(), whole: 0, length: bytes.len() };
-    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
-        // A file is created whole, so this is not ours unless somebody cut it.
-        if expected.as_bytes().starts_with(bytes) || bytes.starts_with(expected.as_bytes()) {
-            return Ok(contents);
-        }
-        return Err(foreign(bytes, expected));
-    };
-    if !bytes[..end].starts_with(expected.as_bytes()) {
-        return Err(foreign(&bytes[..end], expected));
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let end = first.len();
+    let version = first.strip_prefix(expected.as_bytes());
+    let is_header = version.is_some_and(|version| version.iter().all(|c| c.is_ascii_digit() || *c == b'.'));
+    if end == bytes.len() && (is_header || expected.as_bytes().starts_with(first)) {
+        // A file is created whole, so somebody cut it; nothing acknowledged was in it.
+        return Ok(contents);
+    }
+    if !is_header {
+        return Err(foreign(first, expected));
     }
     contents.whole = end + 1;
     while contents.whole < bytes.len() {
@@ -131,9 +132,11 @@ fn foreign(line: &[u8], expected: String) -> JournalError {
     JournalError::Foreign { found, expected }
 }
 
+const ENDS_EARLY: &str = "the record ends early";
+
 /// The changes of the record that `bytes` begins with, and its length.
 fn record(bytes: &[u8]) -> Result<(Vec<Value>, usize), &'static str> {
-    let prefix = bytes.get(..PREFIX).ok_or("the record ends early")?;
+    let prefix = bytes.get(..PREFIX).ok_or(ENDS_EARLY)?;
     let number = |digits: &[u8]| -> Option<usize> {
         let lower = digits.iter().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit));
         usize::from_str_radix(std::str::from_utf8(digits).ok().filter(|_| lower)?, 16).ok()
@@ -143,8 +146,8 @@ fn record(bytes: &[u8]) -> Result<(Vec<Value>, usize), &'static str> {
     if prefix[8] != b' ' || prefix[17] != b' ' {
         return Err(form);
     }
-    let json = bytes.get(PREFIX..PREFIX + length).ok_or("the record ends early")?;
-    let newline = bytes.get(PREFIX + length).ok_or("the record ends early")?;
+    let json = bytes.get(PREFIX..PREFIX + length).ok_or(ENDS_EARLY)?;
+    let newline = bytes.get(PREFIX + length).ok_or(ENDS_EARLY)?;
     if *newline != b'\n' || crc32fast::hash(json) as usize != checksum {
         return Err("the record does not match its checksum");
     }
@@ -152,13 +155,20 @@ fn record(bytes: &[u8]) -> Result<(Vec<Value>, usize), &'static str> {
     Ok((changes, PREFIX + length + 1))
 }
 
-/// Whether a bad record at the end of a file can be what a kill or a power failure left: the line has no end, or some
-/// of its blocks were never written and read as zeros; and no whole record follows.
+/// Whether the bad rest of a file can be what a kill or a power failure left of the last record: it is a mere beginning, or
+/// blocks that were never written read as zeros; and no whole record follows.
 fn is_torn(bytes: &[u8]) -> bool {
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    let first = lines.next().unwrap_or_default();
-    let unwritten = !first.ends_with(b"\n") || bytes.contains(&0);
-    unwritten && !lines.any(|line| record(line).is_ok())
+    /// More zeros than a few flipped bits make, fewer than any block has.
+    const HOLE: [u8; 8] = [0; 8];
+    let is_beginning = !bytes.contains(&b'\n') && record(bytes) == Err(ENDS_EARLY);
+    let has_hole = bytes.ends_with(&[0]) || bytes.windows(HOLE.len()).any(|window| window == HOLE);
+    let mut later = bytes.split_inclusive(|byte| *byte == b'\n').skip(1);
+    (is_beginning || has_hole) && !later.any(|line| record(line).is_ok())
+}
+
+/// One record with one change, for tests.
+pub fn encode_record(change: &str) -> Vec<u8> {
+    encode(&[change.to_owned()])
 }
 
 fn encode(changes: &[String]) -> Vec<u8> {

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod database;
 pub mod dataplane;
 pub mod datum;
+pub mod fuzzing;
 pub mod journal;
 pub mod kernel;
 pub mod model;

@@ -43,6 +43,17 @@ pub enum OpenError {
         /// What is wrong.
         problem: ReplayError,
     },
+    /// Whole records that together break the rules between rows.
+    #[error(
+        "{path}: what it holds contradicts itself: {problem}; restore the file from a copy, or move it away and configure \
+         anew"
+    )]
+    Unsound {
+        /// The file.
+        path: String,
+        /// What does not hold.
+        problem: String,
+    },
     /// Another process has the state.
     #[error(transparent)]
     InUse(JournalError),
@@ -95,6 +106,7 @@ impl Store {
                 store.database.apply(&delta);
             }
         }
+        store.database.verify().map_err(|problem| OpenError::Unsound { path: path.to_owned(), problem })?;
         store.compact_if_due();
         store.ensure_root();
         Ok(store)
@@ -228,18 +240,19 @@ impl Store {
     }
 
     fn rewrite_if_stale(&mut self) -> io::Result<()> {
-        match &mut self.journal {
-            Some(journal) if journal.is_stale() => {
-                journal.compact(Delta::of_everything(&self.database).to_json(&self.database).as_ref())
-            }
-            _ => Ok(()),
-        }
+        if self.journal.as_ref().is_some_and(Journal::is_stale) { self.compact() } else { Ok(()) }
+    }
+
+    /// Rewrites the journal from the rows; happens by itself when it has grown.
+    pub fn compact(&mut self) -> io::Result<()> {
+        let everything = Delta::of_everything(&self.database).to_json(&self.database);
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.compact(everything.as_ref()))
     }
 
     fn compact_if_due(&mut self) {
-        let Some(journal) = self.journal.as_mut().filter(|journal| journal.wants_compaction()) else { return };
-        let everything = Delta::of_everything(&self.database).to_json(&self.database);
-        if let Err(error) = journal.compact(everything.as_ref()) {
+        if self.journal.as_ref().is_some_and(Journal::wants_compaction)
+            && let Err(error) = self.compact()
+        {
             tracing::warn!("{}: cannot rewrite the journal, it goes on growing: {error}", self.path);
         }
     }
