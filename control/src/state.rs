@@ -203,10 +203,14 @@ impl State {
         let snapshot = Arc::new(self.compile(model));
         self.dataplane.install(&snapshot)?;
         // Only now does nobody learn by the old rules any more, and the removed ports' numbers may be used again.
-        let gone = removed.iter().map(|port| (port.bridge.as_str(), port.index));
-        for (bridge, port) in gone.chain(replaced.iter().map(|(bridge, port)| (bridge.as_str(), *port))) {
+        for port in &removed {
+            if let Some(bridge) = self.bridges.get(&port.bridge) {
+                bridge.fdb.forget_port(port.index);
+            }
+        }
+        for (bridge, port) in &replaced {
             if let Some(bridge) = self.bridges.get(bridge) {
-                bridge.fdb.flush_port(port);
+                bridge.fdb.flush_port(*port);
             }
         }
         removed.iter().for_each(|port| self.port_numbers.give_back(port.index.0));
