@@ -372,7 +372,9 @@ fn same_block(path: &str, source: &str, expected: &str) {
             .expect("the tree can be written");
         return;
     }
-    panic!("{path} differs from {source}; SHUNT_BLESS=1 writes it anew. It should be:\n{expected}");
+    let (ours, theirs) = (block.lines().chain(["<!-- end -->"]), expected.lines().chain(["<!-- end -->"]));
+    let (ours, theirs) = ours.zip(theirs).find(|(ours, theirs)| ours != theirs).expect("they differ");
+    panic!("{path} differs from {source}; SHUNT_BLESS=1 writes it anew.\n  there is:  {ours}\n  should be: {theirs}");
 }
 
 /// The part of a text under the second-level heading that begins with `name`.
