@@ -402,7 +402,8 @@ fn quoted(text: &str) -> Vec<String> {
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     let headings = text
         .lines()
-        .filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#').trim().to_lowercase()));
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase());
     headings.map(|heading| {
         heading.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c)).collect::<String>().replace(' ', "-")
     })

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The folder of the workspace.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("docs lies in the workspace").to_owned()
 }
 
 /// The text of a file named from the root. A missing file fails the test.
-pub fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// All text files whose name ends in one of `endings`, by path from the root; build products and test inputs left out.
-pub fn files(endings: &[&str]) -> BTreeMap<String, String> {
+pub(crate) fn files(endings: &[&str]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     walk(&root(), &mut |path, name| {
         if endings.iter().any(|ending| path.ends_with(ending)) {
@@ -43,7 +43,7 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&str, &Path)) {
 }
 
 /// A Rust source text with comments, strings and characters blanked out, so that what is left is code. Lines stay lines.
-pub fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let octets = text.as_bytes();
     let mut out = Vec::with_capacity(octets.len());
     let mut at = 0;
@@ -113,12 +113,12 @@ fn quoted(rest: &str, quote: char) -> usize {
 }
 
 /// A file that is nothing but tests, benches or fuzz targets.
-pub fn is_test_file(path: &str) -> bool {
+pub(crate) fn is_test_file(path: &str) -> bool {
     ["/tests/", "/tests.rs", "/benches/", "fuzz/"].iter().any(|part| path.contains(part))
 }
 
 /// How many lines come before the tests at the end of the file.
-pub fn lines_before_tests(path: &str, text: &str) -> usize {
+pub(crate) fn lines_before_tests(path: &str, text: &str) -> usize {
     if is_test_file(path) {
         return 0;
     }
@@ -130,13 +130,13 @@ pub fn lines_before_tests(path: &str, text: &str) -> usize {
 }
 
 /// The parts of a Rust text that only tests see: all of a test file, else what follows `#[cfg(test)]`.
-pub fn test_part(path: &str, text: &str) -> String {
+pub(crate) fn test_part(path: &str, text: &str) -> String {
     let skip = lines_before_tests(path, text);
     text.lines().skip(skip).map(|line| format!("{line}\n")).collect()
 }
 
 /// The rows of all Markdown tables of `text` whose first heading is `heading`, cells trimmed.
-pub fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
+pub(crate) fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     let mut inside = false;
     for line in text.lines() {
@@ -161,7 +161,7 @@ fn cells(row: &str) -> Vec<String> {
 }
 
 /// Fails with all of `complaints`, one a line.
-pub fn none(complaints: Vec<String>) {
+pub(crate) fn none(complaints: Vec<String>) {
     assert!(complaints.is_empty(), "\n  {}\n", complaints.join("\n  "));
 }
 
