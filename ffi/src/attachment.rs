@@ -5,6 +5,7 @@
 
 use crate::descriptor::{Fault, Faults};
 use crate::error::SyscallError;
+use crate::ethtool::{self, Channels};
 use crate::link::{Hook, XdpLink};
 use crate::packet::SEGMENTS_MAX;
 use crate::program::{Claims, ClaimsMap, Program, ProgramError, QUEUES_MAX};
@@ -105,6 +106,20 @@ pub enum AttachError {
         /// How many it has.
         queues: u32,
     },
+    /// A queue could receive but never transmit: the kernel takes what is sent on it and leaves it lying.
+    #[error(
+        "{device}: {queues} receive queues but {tx} transmit queues; make them equal (`ethtool -L {name} rx {queues} tx {queues}`)"
+    )]
+    TransmitQueues {
+        /// "eth0 (ifindex 2)".
+        device: String,
+        /// The device's name.
+        name: String,
+        /// How many it should receive by.
+        queues: u32,
+        /// How many transmit queues it has.
+        tx: u32,
+    },
     /// Sizes that the kernel would refuse.
     #[error(
         "{ring_entries} ring entries, {frames} frames of {chunk_bytes} octets: the ring must be a power of two of at most 65536, \
@@ -196,6 +211,12 @@ impl Attachment {
         check_options(options)?;
         if queues == 0 || queues > QUEUES_MAX {
             return Err(AttachError::Queues { device: device.object, name: name.to_owned(), queues });
+        }
+        if queues > 1
+            && let Ok(Channels { tx, .. }) = ethtool::channels(name)
+            && tx < queues
+        {
+            return Err(AttachError::TransmitQueues { device: device.object, name: name.to_owned(), queues, tx });
         }
 
         let sockets = bind_all(&device, queues, wanted, options)?;
@@ -371,6 +392,8 @@ fn bind_all(
             bind_patiently(device, || socket.bind_shared(device.ifindex, queue, &first))?;
         }
         socket.set_tx_budget(options.tx_budget, sizes.tx)?;
+        // The kernel accounts a page for each further piece of a packet, and doubles what it is told.
+        socket.set_send_buffer(half.saturating_mul(4096));
         let abilities = TxAbilities { segments_max, checksum: tx_checksum };
         let frames = start + half..start + options.frames;
         let tx = XskTx::new(tx, completion, umem.clone(), frames, abilities, faults.clone(), Some(socket.clone()));

@@ -33,6 +33,5 @@ pub use kernel::raise_limits;
 pub use packet::{Packet, SEGMENTS_MAX};
 pub use program::{Claims, ProgramError, QUEUES_MAX};
 pub use rx::XskRx;
-pub use socket::Socket;
 pub use tx::{ChecksumRequest, Flush, TxRefused, TxState, TxWriter, XskTx};
 pub use umem::Umem;

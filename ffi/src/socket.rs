@@ -43,7 +43,7 @@ pub(crate) struct Rings {
 }
 
 /// One queue's AF_XDP socket.
-pub struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
     /// "eth0 (ifindex 7) queue 1", for messages.
     object: String,
@@ -170,6 +170,16 @@ impl Socket {
             Err(error) if error.errno() != libc::ENOPROTOOPT => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Lets `octets` of packets wait in the device's queue. The default (net.core.wmem_default, 208 KiB) is a handful of jumbo
+    /// packets, after which a NIC in copy mode takes no more until it has sent some. Without the privilege it stays.
+    pub(crate) fn set_send_buffer(&self, octets: u32) {
+        let octets = octets.min(1 << 30) as c_int;
+        let len = size_of_val(&octets) as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE);
+        // SAFETY: the value is a whole int.
+        unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, option, (&raw const octets).cast(), len) };
     }
 
     /// Makes the kernel transmit what is in the ring.

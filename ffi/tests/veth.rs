@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use shunt_ffi::alloc;
 use shunt_ffi::netns::TestNamespace;
 use shunt_ffi::{
     AttachError, Attachment, ChecksumRequest, Claims, QueueOptions, TxState, WantedMode, XdpMode, ethtool,
@@ -11,6 +12,34 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: shunt_ffi::alloc::Counting = shunt_ffi::alloc::Counting;
+
+#[test]
+fn neither_receiving_nor_transmitting_allocates() {
+    let wire = Wire::new("");
+    let raw = wire.raw();
+    let (_attachment, mut halves) = wire.attach(1, &Claims::Everything);
+    let (rx, tx) = &mut halves[0];
+    let mut calls = 0;
+    for _ in 0..300 {
+        raw.send(&frame(None, 1000));
+        assert!(readable(rx.as_fd().expect("real"), Instant::now() + PATIENCE));
+        let before = alloc::of_this_thread();
+        for index in 0..rx.receive(64) {
+            let packet = rx.packet(index);
+            let mut writer = tx.start(packet.len()).expect("room");
+            packet.segments().iter().for_each(|segment| writer.append(segment));
+            writer.commit(None);
+        }
+        rx.release();
+        assert_eq!(tx.flush().pending, 0);
+        calls += alloc::of_this_thread() - before;
+    }
+    assert_eq!(calls, 0);
+    assert!(alloc::of_this_thread() > 0, "the allocator counts");
+}
 
 #[test]
 fn a_packet_comes_in_and_one_goes_out() {
@@ -167,6 +196,13 @@ fn claimed_vlans_come_to_the_switch_and_all_else_to_the_kernel() {
     raw.send(&frame(Some(181), 75));
     assert!(kernel.receive(|got| got.len() == 71).is_some());
     assert_eq!(rx.receive(1), 0);
+}
+
+#[test]
+fn a_queue_that_could_not_transmit_is_refused() {
+    let wire = Wire::new("numrxqueues 2 numtxqueues 1");
+    let error = wire.try_attach(2, WantedMode::BestEffort, &QueueOptions::default()).err().expect("refused");
+    assert!(error.to_string().contains("ethtool -L sw0 rx 2 tx 2"), "{error}");
 }
 
 #[test]
