@@ -1,7 +1,7 @@
 //! How does the user learn the commands? `--help`, the listings for programs, and completion scripts, all from the table.
 
 use super::commands::Stop;
-use super::table::{Action, COMMANDS, GlobalOption, OPTIONS, Spec, Takes};
+use super::table::{COMMANDS, GlobalOption, OPTIONS, Spec, Takes};
 use super::{DB_DEFAULT, DB_VARIABLE};
 use std::fmt::Write;
 
@@ -178,7 +178,7 @@ pub(super) fn completion(shell: &str) -> Result<String, Stop> {
         "fish" => {
             let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
             let mut out = String::new();
-            for spec in COMMANDS.iter().filter(|spec| !matches!(spec.action, Action::Completion)) {
+            for spec in COMMANDS {
                 let help = quoted(spec.help);
                 let _ =
                     writeln!(out, "complete -c shuntctl -n __fish_use_subcommand -f -a '{}' -d '{help}'", spec.name);

@@ -158,7 +158,7 @@ pub static COMMANDS: &[Spec] = &[
     runtime!("worker/show", 0, 0, "", "print cores, their queues, load and batch sizes"),
     runtime!("version", 0, 0, "", "print the daemon's version"),
     runtime!("list-commands", 0, 0, "", "print the run-time commands that the daemon knows"),
-    runtime!("exit", 0, 0, "", "stop the daemon; devices return to the kernel"),
+    runtime!("exit", 0, 1, "[--cleanup]", "stop the daemon; devices return to the kernel, and with --cleanup its own devices go"),
 
     Spec { group: SHELL, name: "completion", options: "", min: 1, max: 1, args: "bash|zsh|fish", help: "print a completion script for a shell", action: Action::Completion },
 ];

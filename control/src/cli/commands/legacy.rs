@@ -262,7 +262,7 @@ pub fn del_aa_mapping(ctx: &mut Context, command: &Command) -> Result<(), Stop> 
     if let Some(row) = ctx.txn.get("Bridge", view.row, "auto_attach").as_uuid() {
         let mut mappings = ctx.txn.get("AutoAttach", row, "mappings").clone();
         if let Datum::Map(map) = &mut mappings {
-            map.retain(|key, value| (&*key, &*value) != (&isid, &vlan));
+            map.retain(|key, value| *key != isid || *value != vlan);
         }
         ctx.txn.amend("AutoAttach", row, "mappings", mappings);
     }
