@@ -1,4 +1,4 @@
-//! The client: what it does is in [`shunt_control::cli`].
+//! What runs when a user types `shuntctl`? All of it is in [`shunt_control::cli`].
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {

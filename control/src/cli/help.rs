@@ -119,6 +119,9 @@ pub(super) fn options() -> String {
     out
 }
 
+/// How a completion script asks for the bridges.
+const LIST: &str = "shuntctl --timeout=1 list-br 2>/dev/null";
+
 /// A script that completes options, commands and, where the daemon runs, names of bridges and ports.
 pub(super) fn completion(shell: &str) -> Result<String, Stop> {
     let names: Vec<&str> = COMMANDS.iter().map(|spec| spec.name).collect();
@@ -136,7 +139,6 @@ pub(super) fn completion(shell: &str) -> Result<String, Stop> {
     let (bridges, tables) = (taking("BRIDGE"), taking("TABLE"));
     let schema = crate::schema::vswitch::schema();
     let table_names: Vec<&str> = schema.tables.keys().map(String::as_str).collect();
-    const LIST: &str = "shuntctl --timeout=1 list-br 2>/dev/null";
     Ok(match shell {
         "bash" => format!(
             "_shuntctl() {{\n  \
@@ -175,28 +177,30 @@ pub(super) fn completion(shell: &str) -> Result<String, Stop> {
                 table_names = table_names.join(" "),
             )
         }
-        "fish" => {
-            let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
-            let mut out = String::new();
-            for spec in COMMANDS {
-                let help = quoted(spec.help);
-                let _ =
-                    writeln!(out, "complete -c shuntctl -n __fish_use_subcommand -f -a '{}' -d '{help}'", spec.name);
-            }
-            for option in OPTIONS {
-                let short = option.short.map_or(String::new(), |short| format!(" -s {short}"));
-                let value = if option.takes == Takes::Value { " -r" } else { "" };
-                let help = quoted(option.help);
-                let _ = writeln!(out, "complete -c shuntctl -l {}{short}{value} -d '{help}'", option.long);
-            }
-            let of = |names: &[&str]| format!("__fish_seen_subcommand_from {}", names.join(" "));
-            let _ = writeln!(out, "complete -c shuntctl -n '{}' -f -a '({LIST})'", of(&bridges));
-            let _ = writeln!(out, "complete -c shuntctl -n '{}' -f -a '{}'", of(&tables), table_names.join(" "));
-            out
-        }
+        "fish" => fish(&bridges, &tables, &table_names),
         other => {
             return Err(Stop::new(format!("completion: no script for \"{other}\""))
                 .hint(Some("there is one for bash, zsh and fish")));
         }
     })
+}
+
+/// fish has one line for each word; `bridges` and `tables` are the commands that go on with one.
+fn fish(bridges: &[&str], tables: &[&str], table_names: &[&str]) -> String {
+    let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+    let mut out = String::new();
+    for spec in COMMANDS {
+        let help = quoted(spec.help);
+        let _ = writeln!(out, "complete -c shuntctl -n __fish_use_subcommand -f -a '{}' -d '{help}'", spec.name);
+    }
+    for option in OPTIONS {
+        let short = option.short.map_or(String::new(), |short| format!(" -s {short}"));
+        let value = if option.takes == Takes::Value { " -r" } else { "" };
+        let help = quoted(option.help);
+        let _ = writeln!(out, "complete -c shuntctl -l {}{short}{value} -d '{help}'", option.long);
+    }
+    let of = |names: &[&str]| format!("__fish_seen_subcommand_from {}", names.join(" "));
+    let _ = writeln!(out, "complete -c shuntctl -n '{}' -f -a '({LIST})'", of(bridges));
+    let _ = writeln!(out, "complete -c shuntctl -n '{}' -f -a '{}'", of(tables), table_names.join(" "));
+    out
 }
