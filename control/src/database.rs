@@ -121,6 +121,11 @@ impl Table {
         self.indexes[index].get(key).copied()
     }
 
+    /// Whether two rows have the same values in index number `index`.
+    pub(crate) fn same_key(&self, index: usize, one: &Row, other: &Row) -> bool {
+        self.schema.indexes[index].iter().all(|column| one.columns[*column] == other.columns[*column])
+    }
+
     /// The values of `row` in index number `index`.
     pub(crate) fn index_key(&self, index: usize, row: &Row) -> Vec<Datum> {
         self.schema.indexes[index].iter().map(|column| row.columns[*column].clone()).collect()
@@ -236,8 +241,10 @@ impl Database {
         let table = &mut self.tables[change.id.table];
         table.rows.remove(&old.uuid);
         for index in 0..table.indexes.len() {
-            let key = table.index_key(index, old);
-            table.indexes[index].remove(&key);
+            if !change.new.as_ref().is_some_and(|new| table.same_key(index, old, new)) {
+                let key = table.index_key(index, old);
+                table.indexes[index].remove(&key);
+            }
         }
         self.for_references(change.id, old, change.new.as_deref(), |target, weak| {
             if weak {
@@ -258,8 +265,10 @@ impl Database {
         let table = &mut self.tables[change.id.table];
         table.rows.insert(new.uuid, new.clone());
         for index in 0..table.indexes.len() {
-            let key = table.index_key(index, new);
-            table.indexes[index].insert(key, new.uuid);
+            if !change.old.as_ref().is_some_and(|old| table.same_key(index, old, new)) {
+                let key = table.index_key(index, new);
+                table.indexes[index].insert(key, new.uuid);
+            }
         }
         self.for_references(change.id, new, change.old.as_deref(), |target, weak| {
             if weak {

@@ -236,14 +236,18 @@ fn check_indexes(tx: &Transaction<'_>) -> Result<(), OperationError> {
         let Some(row) = row else { continue };
         let table = &tx.database.tables()[id.table];
         for index in 0..table.schema().indexes.len() {
+            if tx.database.shared(*id).is_some_and(|old| table.same_key(index, old, row)) {
+                continue;
+            }
             let key = table.index_key(index, row);
             let stored = table.find(index, &key).map(|uuid| RowId { table: id.table, uuid });
-            // A stored row that is changed too is found in `seen`, with its new values.
-            let other = stored.filter(|stored| !tx.changes.contains_key(stored)).and_then(|stored| tx.row(stored));
-            if let Some(other) = other.or_else(|| seen.get(&(id.table, index, key.clone())).copied()) {
-                return Err(not_unique(tx, id.table, index, &key, other, row));
+            // A stored row may have got other values, and then it is found in `seen`.
+            let stored = stored.and_then(|stored| tx.row(stored)).filter(|stored| table.same_key(index, stored, row));
+            let place = (id.table, index, key);
+            if let Some(other) = stored.or_else(|| seen.get(&place).copied()) {
+                return Err(not_unique(tx, id.table, index, &place.2, other, row));
             }
-            seen.insert((id.table, index, key), row);
+            seen.insert(place, row);
         }
     }
     Ok(())
