@@ -233,11 +233,13 @@ fn absolute_targets(manifest: &str, text: &str) -> String {
 /// Files that cargo finds by itself.
 fn is_root(path: &str) -> bool {
     let parts: Vec<_> = path.split('/').collect();
-    match parts.as_slice() {
-        [.., "build.rs"] | [.., "src", "lib.rs" | "main.rs"] | [.., "src", "bin", _] => true,
-        [_, "tests" | "benches" | "examples", _] | ["fuzz", "tests" | "fuzz_targets", _] => true,
-        _ => false,
-    }
+    matches!(
+        parts.as_slice(),
+        [.., "build.rs"]
+            | [.., "src", "lib.rs" | "main.rs"]
+            | [.., "src", "bin", _]
+            | [_, "tests" | "benches" | "examples", _]
+    )
 }
 
 /// The files of the modules that a file declares.
