@@ -13,7 +13,7 @@ const volatile __u64 INTERVAL = 0;
 const volatile __u64 FRAMES_MAX = 0;
 
 /* A paced generator that was held up sends at most this much late traffic in one go, 1/1024 ns. */
-#define CATCH_UP_MAX (1000000ull << 10)
+#define CATCH_UP_MAX (100000ull << 10)
 
 struct state {
 	__u64 sent;

@@ -1,12 +1,13 @@
-//! How does a thread, or a program, get into a network namespace that goes away with us?
+//! How does a thread, or a program, get into a network namespace, and how does all we made go away with us?
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
 
 use crate::process;
 
@@ -66,26 +67,40 @@ impl Drop for Netns {
 }
 
 /// Moves the calling thread into the namespace at `path`, for good.
-pub fn enter(path: &std::path::Path) -> Result<()> {
+pub fn enter(path: &Path) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open the namespace {}", path.display()))?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .with_context(|| format!("cannot enter the namespace {}; run as root", path.display()))
 }
 
-/// Removes namespaces of runs that were killed before they could do it themselves.
+/// Removes namespaces and folders of runs that were killed before they could do it themselves.
 pub fn remove_leftovers() -> Result<()> {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return Ok(()) };
-    for entry in entries {
-        let name = entry.context("cannot list /run/netns")?.file_name().to_string_lossy().into_owned();
-        let Some(owner) = owner_of(&name) else { continue };
-        if !fs::exists(format!("/proc/{owner}")).unwrap_or(true) {
-            process::run(Command::new("ip").args(["netns", "del", &name]))?;
-        }
+    for name in orphans(Path::new("/run/netns")) {
+        process::run(Command::new("ip").args(["netns", "del", &name]))?;
+    }
+    for name in orphans(&std::env::temp_dir()) {
+        let path = std::env::temp_dir().join(name);
+        fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }
 
-/// The process that made a namespace, if one of ours did.
+/// A temporary folder for a switch under test, removed when dropped.
+pub fn folder() -> Result<TempDir> {
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().context("cannot make a temporary folder")
+}
+
+/// Names in a folder that processes of ours have left there which no longer run.
+fn orphans(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_orphan =
+        |name: &String| owner_of(name).is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true));
+    names.filter(is_orphan).collect()
+}
+
+/// The process that made a namespace or folder, if one of ours did.
 fn owner_of(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
 }

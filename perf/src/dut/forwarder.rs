@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::{Dut, Start};
 use crate::forwarder::READY;
+use crate::netns;
 use crate::process::Service;
 use crate::rig::{PORT_1, PORT_2};
 
@@ -22,7 +23,7 @@ pub struct Forwarder {
 impl Forwarder {
     /// Starts it on the worker's core.
     pub fn start(start: &Start<'_>) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a folder for the forwarder")?;
+        let folder = netns::folder()?;
         let log = folder.path().join("log");
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = start.rig.dut.command(program);

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use super::{Dut, Start, sink_macs_in};
+use crate::netns;
 use crate::process::{self, Interrupt, Service};
 use crate::rig::{GENERATOR, PORT_1, PORT_2, Rig, SINK, ethtool_set};
 
@@ -34,7 +35,7 @@ pub fn missing() -> Option<String> {
 impl Ovs {
     /// Starts it with one polling thread on the worker's core and both ports as `type=afxdp`, native mode.
     pub fn start(start: &Start<'_>) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a folder for Open vSwitch")?;
+        let folder = netns::folder()?;
         offloads_off(start.rig)?;
         let path = |name: &str| folder.path().join(name).display().to_string();
         process::run(command(folder.path(), "ovsdb-tool").args(["create", &path("conf.db"), SCHEMA]))?;

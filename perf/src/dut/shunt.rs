@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Dut, Start, sink_macs_in};
+use crate::netns;
 use crate::process::{self, Service};
 use crate::rig::{PORT_1, PORT_2};
 
@@ -33,7 +34,7 @@ pub fn missing(bin_dir: &Path) -> Option<String> {
 impl Shunt {
     /// Starts the daemon in the switch's namespace and puts both ports on a bridge.
     pub fn start(start: &Start<'_>) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a folder for shuntd")?;
+        let folder = netns::folder()?;
         let socket = folder.path().join("db.sock");
         let mut command = start.rig.dut.command(start.bin_dir.join("shuntd"));
         command.arg("--socket").arg(&socket).arg("--state").arg(folder.path().join("conf.db"));
