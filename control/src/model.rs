@@ -176,6 +176,15 @@ fn vlan_config(port: RowRef<'_>) -> VlanConfig {
 }
 
 impl Interface {
+    /// Its frames are tagged on the device: it must never hide their tags from us.
+    pub fn carries_tags(&self) -> bool {
+        let is_access = match self.vlan.mode {
+            Some(mode) => mode == Mode::Access,
+            None => self.vlan.tag.is_some(),
+        };
+        !is_access || matches!(self.wanted, Wanted::SubPort { .. })
+    }
+
     fn read(row: RowRef<'_>, name: &str, is_plain_device: &impl Fn(&str) -> bool) -> Self {
         let options = row.get("options");
         let ofport = row.get("ofport_request").as_integer().or(row.get("ofport").as_integer());

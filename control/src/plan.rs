@@ -12,6 +12,15 @@ pub struct Wish {
     pub n_rxq: Option<u32>,
     /// `options:xdp-mode`.
     pub xdp_mode: String,
+    /// Frames are tagged on it. Of an attached device: it is certain that it does not hide tags from us.
+    pub tags: bool,
+}
+
+impl Wish {
+    /// What was attached for `self` does for `other` too, but for the users.
+    fn serves(&self, other: &Wish) -> bool {
+        (self.n_rxq, &self.xdp_mode) == (other.n_rxq, &other.xdp_mode) && (self.tags || !other.tags)
+    }
 }
 
 /// Which interfaces share a device.
@@ -70,8 +79,12 @@ impl Wishes {
     }
 
     fn whole(&mut self, device: String, name: &str, interface: &Interface) {
-        let wish =
-            Wish { users: Users::Whole(name.to_owned()), n_rxq: interface.n_rxq, xdp_mode: interface.xdp_mode.clone() };
+        let wish = Wish {
+            users: Users::Whole(name.to_owned()),
+            n_rxq: interface.n_rxq,
+            xdp_mode: interface.xdp_mode.clone(),
+            tags: interface.carries_tags(),
+        };
         self.devices.insert(device, wish);
     }
 
@@ -80,6 +93,7 @@ impl Wishes {
             users: Users::Vlans(BTreeMap::new()),
             n_rxq: interface.n_rxq,
             xdp_mode: interface.xdp_mode.clone(),
+            tags: true,
         });
         match &mut wish.users {
             Users::Vlans(vlans) => drop(vlans.insert(vid, name.to_owned())),
@@ -124,9 +138,7 @@ pub fn plan(attached: &Attached, wishes: &Wishes, index: impl Fn(&str) -> Option
     let mut kept = BTreeSet::new();
     for (name, (ifindex, was)) in &attached.devices {
         match wishes.devices.get(name) {
-            Some(wish)
-                if index(name) == Some(*ifindex) && (was.n_rxq, &was.xdp_mode) == (wish.n_rxq, &wish.xdp_mode) =>
-            {
+            Some(wish) if index(name) == Some(*ifindex) && was.serves(wish) => {
                 kept.insert(name);
             }
             _ => steps.push(Step::Detach(name.clone())),
@@ -139,9 +151,9 @@ pub fn plan(attached: &Attached, wishes: &Wishes, index: impl Fn(&str) -> Option
     });
     steps.extend(missing.map(|(name, _)| Step::EnsureInternal(name.clone())));
     for (name, wish) in &wishes.devices {
-        let is_internal = wishes.internals.values().any(|device| device == name);
+        let is_internal = || wishes.internals.values().any(|device| device == name);
         if !kept.contains(name) {
-            if index(name).is_some() || is_internal {
+            if index(name).is_some() || is_internal() {
                 steps.push(Step::Attach(name.clone()));
             }
         } else if attached.devices[name].1.users != wish.users {
@@ -161,7 +173,7 @@ mod tests {
             [] => Users::Whole("port".into()),
             vids => Users::Vlans(vids.iter().map(|&vid| (vid, format!("port.{vid}"))).collect()),
         };
-        Wish { users, n_rxq, xdp_mode: "best-effort".into() }
+        Wish { users, n_rxq, xdp_mode: "best-effort".into(), tags: true }
     }
 
     fn wishes() -> impl Strategy<Value = Wishes> {
@@ -234,6 +246,18 @@ mod tests {
                 internals_world = world.into_iter().filter(|(name, _)| name.starts_with(['x', 'y', 'z'])).collect();
             }
         }
+    }
+
+    #[test]
+    fn a_port_that_may_hide_tags_is_attached_anew_only_to_carry_them() {
+        let mut wishes = Wishes::default();
+        wishes.devices.insert("veth1".into(), Wish { tags: false, ..wish(&[], None) });
+        let hides = Wish { tags: false, ..wish(&[], None) };
+        let attached = Attached { devices: [("veth1".into(), (2, hides))].into(), ..Attached::default() };
+        assert_eq!(plan(&attached, &wishes, |_| Some(2)), vec![]);
+        wishes.devices.insert("veth1".into(), wish(&[], None));
+        let again = vec![Step::Detach("veth1".into()), Step::Attach("veth1".into())];
+        assert_eq!(plan(&attached, &wishes, |_| Some(2)), again);
     }
 
     #[test]

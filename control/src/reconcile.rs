@@ -16,7 +16,6 @@ use crate::state::{Device, State};
 use crate::status;
 use crate::store::Store;
 use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XskRx, XskTx, ethtool};
-use shunt_switch::table::vlan::Mode;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -24,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How long after a failure a device is tried again though nothing about it has changed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long after a failure the device may still be changing because of it.
+const SETTLE: Duration = Duration::from_millis(200);
 /// Devices attached before the workers are told, so that the first of a thousand ports do not wait for the last.
 const ATTACH_AT_ONCE: usize = 64;
 /// Payload above which larger frames are used, so that jumbo packets need fewer of them.
@@ -118,7 +119,7 @@ impl Reconciler {
                 Step::EnsureInternal(name) => self.ensure_internal(name).await,
                 Step::Attach(name) => {
                     let wish = &wishes.devices[name];
-                    if self.is_due(name, wish) && self.attach(name, wish, &model).await? {
+                    if self.is_due(name, wish) && self.attach(name, wish).await? {
                         changed = true;
                         since_install += 1;
                     }
@@ -198,16 +199,30 @@ impl Reconciler {
         changed
     }
 
+    /// A device that failed is tried again when it or what is asked of it has changed, and from time to time. Trying changes
+    /// the device for a moment, so that a change right after a failure says nothing.
     fn is_due(&self, name: &str, wish: &Wish) -> bool {
-        self.failures.get(name).is_none_or(|failure| {
-            failure.link.as_ref() != self.links.by_name(name) || failure.wish != *wish || failure.at.elapsed() >= RETRY
-        })
+        let Some(failure) = self.failures.get(name) else { return true };
+        let (was, is) = (failure.link.as_ref(), self.links.by_name(name));
+        let other_device = was.map(|link| link.ifindex) != is.map(|link| link.ifindex);
+        let since = failure.at.elapsed();
+        other_device || failure.wish != *wish || was != is && since >= SETTLE || since >= RETRY
     }
 
     fn fail(&mut self, name: &str, wish: &Wish, text: String) {
-        tracing::warn!("{name}: {text}");
         let link = self.links.by_name(name).cloned();
-        self.failures.insert(name.to_owned(), Failure { text, link, wish: wish.clone(), at: Instant::now() });
+        let failure = Failure { text: text.clone(), link, wish: wish.clone(), at: Instant::now() };
+        let before = self.failures.insert(name.to_owned(), failure);
+        if before.is_none_or(|before| before.text != text) {
+            tracing::warn!("{name}: {text}");
+        }
+    }
+
+    /// Keeps why something about an interface is not as configured, and says it once.
+    fn complain(&mut self, name: &str, text: String) {
+        if self.complaints.insert(name.to_owned(), text.clone()).as_ref() != Some(&text) {
+            tracing::warn!("{name}: {text}");
+        }
     }
 
     async fn detach(&mut self, names: &[String], model: &Model) -> Result<(), Stuck> {
@@ -235,10 +250,7 @@ impl Reconciler {
                 self.complaints.remove(name);
                 self.state.borrow_mut().internals.insert(name.to_owned(), internal.switch_end);
             }
-            Err(error) => {
-                tracing::warn!("{name}: {error}");
-                self.complaints.insert(name.to_owned(), error.to_string());
-            }
+            Err(error) => self.complain(name, error.to_string()),
         }
     }
 
@@ -252,12 +264,12 @@ impl Reconciler {
     }
 
     /// Opens a device and hands it to the workers. False, with the reason kept, if it refuses.
-    async fn attach(&mut self, name: &str, wish: &Wish, model: &Model) -> Result<bool, Stuck> {
+    async fn attach(&mut self, name: &str, wish: &Wish) -> Result<bool, Stuck> {
         let Some(index) = self.state.borrow_mut().number_device() else {
             self.fail(name, wish, "the switch is full: remove ports that are not used".to_owned());
             return Ok(false);
         };
-        match self.open(name, wish, model).await {
+        match self.open(name, wish).await {
             Ok((mut device, queues)) => {
                 device.index = index;
                 self.failures.remove(name);
@@ -273,7 +285,7 @@ impl Reconciler {
         }
     }
 
-    async fn open(&mut self, name: &str, wish: &Wish, model: &Model) -> Result<(Device, Halves), String> {
+    async fn open(&mut self, name: &str, wish: &Wish) -> Result<(Device, Halves), String> {
         let mode = wanted_mode(&wish.xdp_mode).ok_or_else(|| {
             format!(
                 "options:xdp-mode={} of {name} is unknown: use best-effort, native-with-zerocopy, native or generic",
@@ -282,7 +294,7 @@ impl Reconciler {
         })?;
         let link = self.kernel.link_by_name(name).await.map_err(|error| error.to_string())?;
         let mut prepared =
-            self.kernel.prepare(&link, carries_tags(&wish.users, model)).await.map_err(|error| error.to_string())?;
+            self.kernel.prepare(&link, wish.tags).await.map_err(|error| error.to_string())?;
         self.remembered.complete(&mut prepared);
         let opened = queue_count(name, wish.n_rxq).and_then(|(count, before)| {
             let opened = self.open_queues(&link, wish, mode, count);
@@ -355,7 +367,7 @@ impl Reconciler {
                 complaint = Some(error.to_string());
             }
             match complaint {
-                Some(text) => drop(self.complaints.insert(name.clone(), text)),
+                Some(text) => self.complain(name, text),
                 None if self.state.borrow().ports.contains_key(name) => drop(self.complaints.remove(name)),
                 None => {}
             }
@@ -406,17 +418,6 @@ fn claims(users: &Users) -> Claims {
     match users {
         Users::Whole(_) => Claims::Everything,
         Users::Vlans(vlans) => Claims::Vlans(vlans.keys().copied().collect()),
-    }
-}
-
-/// A port whose frames are tagged on its device must never have its tags hidden from us.
-fn carries_tags(users: &Users, model: &Model) -> bool {
-    match users {
-        Users::Vlans(_) => true,
-        Users::Whole(name) => model.interfaces.get(name).is_none_or(|interface| {
-            let vlan = &interface.vlan;
-            !(vlan.mode == Some(Mode::Access) || vlan.mode.is_none() && vlan.tag.is_some())
-        }),
     }
 }
 

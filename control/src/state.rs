@@ -127,14 +127,9 @@ impl State {
 
     /// What planning needs to know.
     pub fn attached(&self) -> Attached {
-        Attached {
-            devices: self
-                .devices
-                .iter()
-                .map(|(name, device)| (name.clone(), (device.ifindex, device.wish.clone())))
-                .collect(),
-            internals: self.internals.keys().cloned().collect(),
-        }
+        let fit = |device: &Device| Wish { tags: device.prepared.tags_hidden.is_none(), ..device.wish.clone() };
+        let devices = self.devices.iter().map(|(name, device)| (name.clone(), (device.ifindex, fit(device))));
+        Attached { devices: devices.collect(), internals: self.internals.keys().cloned().collect() }
     }
 
     /// Hands an opened device's queues to the workers, in turn. Frames are forwarded only after [`State::install`].
