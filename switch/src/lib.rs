@@ -17,6 +17,7 @@ pub mod command;
 pub mod config;
 pub mod counters;
 pub mod crossing;
+pub mod fuzzing;
 pub mod limits;
 pub mod meta;
 pub mod path;

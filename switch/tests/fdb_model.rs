@@ -121,26 +121,34 @@ impl Model {
     }
 
     fn compare(&self, fdb: &Fdb, now: Instant, what: &str) {
-        let mut expected: Vec<Entry> = self.known.iter().map(|((vlan, mac), known)| Entry {
-            vlan: *vlan,
-            mac: *mac,
-            port: PortIndex(known.port),
-            age_s: if known.is_static { 0 } else { (now.as_millis() - known.stamp.as_millis()) / 1000 },
-            is_static: known.is_static,
-        }).collect();
+        let mut expected: Vec<Entry> = self
+            .known
+            .iter()
+            .map(|((vlan, mac), known)| Entry {
+                vlan: *vlan,
+                mac: *mac,
+                port: PortIndex(known.port),
+                age_s: if known.is_static { 0 } else { (now.as_millis() - known.stamp.as_millis()) / 1000 },
+                is_static: known.is_static,
+            })
+            .collect();
         expected.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
         assert_eq!(fdb.entries(now), expected, "after {what}");
         let stats = fdb.stats();
         let counts = (stats.current, stats.static_entries, stats.learned, stats.expired, stats.evicted, stats.moved);
         let statics = self.known.values().filter(|known| known.is_static).count();
-        assert_eq!(counts, (self.known.len(), statics, self.learned, self.expired, self.evicted, self.moved), "after {what}");
+        assert_eq!(
+            counts,
+            (self.known.len(), statics, self.learned, self.expired, self.evicted, self.moved),
+            "after {what}"
+        );
     }
 }
 
 fn run(seed: u64) {
     let mut dice = Dice::new(seed);
     let capacity = 10 + dice.below(30);
-    let mut fdb = Fdb::new(capacity, dice.next());
+    let mut fdb = Fdb::new(capacity, dice.roll());
     let mut model = Model { capacity, ..Model::default() };
     let mut now = Instant::from_secs(1 + dice.below(100_000) as u64);
     // Some operations are rare, or absent, in some worlds; addresses come from a small set or a large one.
@@ -163,7 +171,8 @@ fn run(seed: u64) {
             Some(1) => {
                 let max_age_s = 15 + dice.below(30) as u64;
                 fdb.age(now, max_age_s);
-                let old = |known: &Known| !known.is_static && now.as_millis() - known.stamp.as_millis() >= max_age_s * 1000;
+                let old =
+                    |known: &Known| !known.is_static && now.as_millis() - known.stamp.as_millis() >= max_age_s * 1000;
                 model.expired += model.remove_if(old);
             }
             Some(2) if dice.chance(100) => {
@@ -174,7 +183,9 @@ fn run(seed: u64) {
                 fdb.flush_port(PortIndex(port));
                 model.remove_if(|known| !known.is_static && known.port == port);
             }
-            Some(4) => assert_eq!(fdb.add_static(key.0, key.1, PortIndex(port)).is_ok(), model.add_static(key, port), "{what}"),
+            Some(4) => {
+                assert_eq!(fdb.add_static(key.0, key.1, PortIndex(port)).is_ok(), model.add_static(key, port), "{what}")
+            }
             Some(5) => {
                 let there = model.known.get(&key).is_some_and(|known| known.is_static) && model.remove(key);
                 assert_eq!(fdb.remove_static(key.0, key.1), there, "{what}");
@@ -197,7 +208,11 @@ fn run(seed: u64) {
             }
             _ => assert_eq!(fdb.learn(key.0, key.1, PortIndex(port), now), model.learn(key, port, now), "{what}"),
         }
-        assert_eq!(fdb.lookup(key.0, key.1).map(|port| port.0), model.known.get(&key).map(|known| known.port), "{what}");
+        assert_eq!(
+            fdb.lookup(key.0, key.1).map(|port| port.0),
+            model.known.get(&key).map(|known| known.port),
+            "{what}"
+        );
         model.compare(&fdb, now, &what);
     }
 }
@@ -246,7 +261,10 @@ fn a_large_table_writes_once_a_second_and_fills_to_the_last_entry() {
     let size = 100_000;
     let fdb = Fdb::new(size, 0x1234_5678_9abc_def0);
     for host in 0..size as u64 {
-        assert_eq!(fdb.learn((host % 4096) as u16, Mac(host * 0x1_0001), PortIndex((host % 100) as u16), Instant(0)), Learned::New);
+        assert_eq!(
+            fdb.learn((host % 4096) as u16, Mac(host * 0x1_0001), PortIndex((host % 100) as u16), Instant(0)),
+            Learned::New
+        );
     }
     assert_eq!((fdb.stats().current, fdb.stats().evicted), (size, 0));
     assert_eq!(fdb.learn(0, Mac(0), PortIndex(0), Instant(999_000_000)), Learned::Fresh);
@@ -283,7 +301,7 @@ fn threads_at_once_never_see_a_port_that_was_not_taught() {
                 while !stop.load(Relaxed) {
                     let host = dice.below(200) as u64;
                     let port = host % 7 + 7 * dice.below(4) as u64;
-                    fdb.learn(1, Mac(host), PortIndex(port as u16), Instant(dice.next() >> 34));
+                    fdb.learn(1, Mac(host), PortIndex(port as u16), Instant(dice.roll() >> 34));
                     let host = dice.below(200) as u64;
                     if let Some(port) = fdb.lookup(1, Mac(host)) {
                         assert_eq!(u64::from(port.0) % 7, host % 7, "host {host}");
@@ -297,9 +315,11 @@ fn threads_at_once_never_see_a_port_that_was_not_taught() {
         while !enough() {
             match dice.below(400) {
                 0..20 => fdb.flush_port(PortIndex(dice.below(28) as u16)),
-                20 => fdb.age(Instant(dice.next() >> 34), 1),
+                20 => fdb.age(Instant(dice.roll() >> 34), 1),
                 21..40 => std::thread::yield_now(),
-                40..100 => assert!(fdb.entries(Instant(0)).iter().all(|entry| u64::from(entry.port.0) % 7 == entry.mac.0 % 7)),
+                40..100 => {
+                    assert!(fdb.entries(Instant(0)).iter().all(|entry| u64::from(entry.port.0) % 7 == entry.mac.0 % 7))
+                }
                 _ => assert!(fdb.stats().current <= 50),
             }
         }

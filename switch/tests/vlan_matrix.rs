@@ -61,9 +61,7 @@ fn go_out(config: &VlanConfig, stack: &[Model], as_received: &[Model]) -> Option
         Mode::Trunk | Mode::NativeTagged => (trunks(config, vlan), stack.to_vec()),
         Mode::NativeUntagged if vlan == own => (trunks(config, vlan), inner.to_vec()),
         Mode::NativeUntagged => (trunks(config, vlan), stack.to_vec()),
-        Mode::Dot1qTunnel => {
-            (vlan == own && customer(config, inner.first().map_or(0, |tag| tag.1)), inner.to_vec())
-        }
+        Mode::Dot1qTunnel => (vlan == own && customer(config, inner.first().map_or(0, |tag| tag.1)), inner.to_vec()),
     };
     if !carried {
         return None;
@@ -113,7 +111,10 @@ fn all_frames() -> Vec<Vec<Model>> {
     let mut frames = vec![vec![]];
     frames.extend(tags.iter().map(|tag| vec![*tag]));
     for outer in &tags {
-        frames.extend([(0x8100, 0, 0), (0x8100, 0, 5), (0x8100, 10, 0), (0x88a8, 12, 2), (0x8100, 99, 0)].map(|inner| vec![*outer, inner]));
+        frames.extend(
+            [(0x8100, 0, 0), (0x8100, 0, 5), (0x8100, 10, 0), (0x88a8, 12, 2), (0x8100, 99, 0)]
+                .map(|inner| vec![*outer, inner]),
+        );
     }
     frames
 }

@@ -163,7 +163,11 @@ fn packets_on_their_way_leave_before_a_number_means_another_port() {
     let snapshot = Arc::new(rig.scene.snapshot(9));
     rig.command(1, Command::Install(snapshot));
     rig.crew[1].0.turn(NOW);
-    assert_eq!(rig.totals(1).tx_packets - before, 1, "sent under the old configuration, at the latest when the new one came");
+    assert_eq!(
+        rig.totals(1).tx_packets - before,
+        1,
+        "sent under the old configuration, at the latest when the new one came"
+    );
 }
 
 #[test]
@@ -212,15 +216,18 @@ fn threads_hand_packets_to_each_other_and_lose_none() {
     let total = 60_000;
     let (crew, received) = std::thread::scope(|scope| {
         let stop = Arc::new(AtomicUsize::new(0));
-        let threads: Vec<_> = crew.into_iter().map(|(mut worker, handle)| {
-            let stop = Arc::clone(&stop);
-            scope.spawn(move || {
-                while stop.load(Relaxed) == 0 {
-                    worker.turn(NOW);
-                }
-                (worker, handle)
+        let threads: Vec<_> = crew
+            .into_iter()
+            .map(|(mut worker, handle)| {
+                let stop = Arc::clone(&stop);
+                scope.spawn(move || {
+                    while stop.load(Relaxed) == 0 {
+                        worker.turn(NOW);
+                    }
+                    (worker, handle)
+                })
             })
-        }).collect();
+            .collect();
         let (mut sent, mut received) = (0, 0);
         while sent < total {
             let port = sent % 4;

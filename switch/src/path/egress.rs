@@ -60,15 +60,11 @@ impl Sides {
         self.slots.get(usize::from(device.0)).is_some_and(Option::is_some)
     }
 
-    /// Queues a copy. A device that is full gets one chance to take what it has.
+    /// Queues a copy.
     #[inline]
     fn send(&mut self, device: DeviceIndex, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason> {
         let Some(Some(slot)) = self.slots.get_mut(usize::from(device.0)) else { return Err(Reason::TxDown) };
-        let mut sent = slot.side.send(packet, edit);
-        if sent == Err(Reason::TxFull) {
-            slot.side.flush();
-            sent = slot.side.send(packet, edit);
-        }
+        let sent = slot.side.send(packet, edit);
         if sent.is_ok() && !std::mem::replace(&mut slot.queued, true) {
             self.queued.push(device.0);
         }

@@ -20,8 +20,8 @@ struct Frame {
 }
 
 struct Inner {
-    free: Vec<Box<Frame>>,
-    queued: VecDeque<Box<Frame>>,
+    free: Vec<Frame>,
+    queued: VecDeque<Frame>,
     frame_max: usize,
     down: bool,
     per_flush: usize,
@@ -46,7 +46,7 @@ pub struct Sent {
 impl Queue {
     /// An empty queue with this many frames of the longest length.
     pub fn new(frames: usize) -> Self {
-        let frame = || Box::new(Frame { octets: Vec::with_capacity(FRAME_MAX + 64), request: None });
+        let frame = || Frame { octets: Vec::with_capacity(FRAME_MAX + 64), request: None };
         let inner = Inner {
             free: (0..frames).map(|_| frame()).collect(),
             queued: VecDeque::with_capacity(frames),
@@ -153,7 +153,7 @@ impl Queue {
 }
 
 impl Inner {
-    fn put_back(&mut self, mut frame: Box<Frame>) {
+    fn put_back(&mut self, mut frame: Frame) {
         if cfg!(debug_assertions) {
             frame.octets.fill(DIRT);
         }
@@ -164,7 +164,7 @@ impl Inner {
 /// The receiving side of a memory port.
 pub struct MemoryReceive {
     queue: Queue,
-    held: Vec<Box<Frame>>,
+    held: Vec<Frame>,
     segment: usize,
 }
 
@@ -201,7 +201,7 @@ impl Drop for MemoryReceive {
 /// The transmitting side of a memory port.
 pub struct MemoryTransmit {
     queue: Queue,
-    pending: VecDeque<Box<Frame>>,
+    pending: VecDeque<Frame>,
 }
 
 impl Write for Frame {
@@ -226,7 +226,7 @@ impl Transmit for MemoryTransmit {
         }
         let mut frame = inner.free.pop().ok_or(Reason::TxFull)?;
         frame.octets.clear();
-        edit.write(packet, &mut *frame);
+        edit.write(packet, &mut frame);
         frame.request = edit.request();
         debug_assert_eq!(frame.octets.len(), len);
         self.pending.push_back(frame);

@@ -27,7 +27,7 @@ pub trait Receive: Send {
 /// The transmitting side of a device, as one worker sees it.
 pub trait Transmit: Send {
     /// Writes a copy of `packet`, changed as `edit` says, into a frame of this device and queues it. Returns the octets
-    /// that will leave, or why the copy could not be queued.
+    /// that will leave, or why the copy could not be queued; before a device says that it is full it takes what it can.
     fn send(&mut self, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason>;
 
     /// Makes the device take what is queued, and takes back frames it is done with. Returns true while queued packets

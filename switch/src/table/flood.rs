@@ -6,12 +6,13 @@
 use crate::config::PortIndex;
 use crate::limits::VLANS;
 use crate::table::vlan::{Carried, VlanPolicy};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The ports of one bridge by VLAN.
 #[derive(Clone, Debug)]
 pub struct FloodTable {
     list_of: Box<[u16; VLANS]>,
+    /// The first one is that of the VLANs which no port names.
     lists: Vec<Box<[PortIndex]>>,
 }
 
@@ -26,24 +27,25 @@ impl FloodTable {
     pub fn new<'a>(ports: impl IntoIterator<Item = (PortIndex, &'a VlanPolicy)>) -> Self {
         // Ports that carry everything are kept apart, so that a thousand of them do not cost 4096 thousand steps.
         let mut everywhere = Vec::new();
-        let mut members = vec![Vec::new(); VLANS];
+        let mut members: BTreeMap<u16, Vec<PortIndex>> = BTreeMap::new();
         for (port, policy) in ports {
+            let mut add = |vlan: u16| members.entry(vlan).or_default().push(port);
             match policy.carried() {
                 Carried::All => everywhere.push(port),
-                Carried::One(vlan) => members[usize::from(vlan)].push(port),
-                Carried::Set(set) => set.iter().for_each(|vlan| members[usize::from(vlan)].push(port)),
+                Carried::One(vlan) => add(vlan),
+                Carried::Set(set) => set.iter().for_each(add),
             }
         }
+        everywhere.sort_unstable();
+        let mut lists = vec![everywhere.clone().into_boxed_slice()];
         let mut known = HashMap::new();
-        let mut lists: Vec<Box<[PortIndex]>> = Vec::new();
         let mut list_of = Box::new([0; VLANS]);
-        for (vlan, own) in members.into_iter().enumerate() {
-            list_of[vlan] = *known.entry(own).or_insert_with_key(|own| {
-                let mut list: Vec<PortIndex> = everywhere.iter().chain(own).copied().collect();
+        for (vlan, own) in members {
+            list_of[usize::from(vlan)] = *known.entry(own).or_insert_with_key(|own| {
+                let mut list = [everywhere.as_slice(), own].concat();
                 list.sort_unstable();
-                list.dedup();
                 lists.push(list.into());
-                // At most one list a VLAN.
+                // At most one list a VLAN, and the first.
                 (lists.len() - 1) as u16
             });
         }

@@ -1,0 +1,165 @@
+//! What may arbitrary octets do to the switch? Bodies of the fuzz targets, also run over stored inputs as tests.
+
+use crate::command::Command;
+use crate::config::{DeviceIndex, PortIndex};
+use crate::table::vlan::{Mode, PriorityTags, VlanConfig};
+use crate::testing::{PortSpec, Rig, Scene};
+use crate::time::Instant;
+use crate::wire::ethernet::Mac;
+
+const DEVICES: u16 = 8;
+
+/// Octets as a supply of choices; empty supplies choose 0.
+struct Choices<'a>(&'a [u8]);
+
+impl Choices<'_> {
+    fn octet(&mut self) -> u8 {
+        self.0.split_off_first().copied().unwrap_or(0)
+    }
+
+    fn below(&mut self, bound: u16) -> u16 {
+        u16::from(self.octet()) % bound.max(1)
+    }
+}
+
+/// Two bridges on a shared uplink; each mode, each kind of checksum, a small MTU and protected ports among the others.
+fn rich() -> Rig {
+    let vlan = |mode, tag, trunks: &[u16], cvlans: &[u16]| {
+        let (trunks, cvlans) = (trunks.to_vec(), cvlans.to_vec());
+        VlanConfig {
+            mode: Some(mode),
+            tag: Some(tag),
+            trunks,
+            cvlans,
+            priority_tags: PriorityTags::IfNonzero,
+            ..VlanConfig::default()
+        }
+    };
+    let port = |bridge, device, vlan| PortSpec { bridge, device, vlan, ..PortSpec::default() };
+    let uplink = |bridge, vid| PortSpec {
+        link_vid: Some(vid),
+        complete_checksums: true,
+        ..port(bridge, 0, VlanConfig::default())
+    };
+    let ports = vec![
+        uplink(0, 100),
+        uplink(1, 200),
+        port(0, 1, vlan(Mode::Access, 10, &[], &[])),
+        PortSpec { complete_checksums: true, ..port(0, 2, vlan(Mode::Trunk, 0, &[], &[])) },
+        port(0, 3, vlan(Mode::NativeTagged, 10, &[10, 20], &[])),
+        PortSpec { protected: true, ..port(0, 4, vlan(Mode::NativeUntagged, 10, &[], &[])) },
+        PortSpec { protected: true, ..port(0, 5, vlan(Mode::Dot1qTunnel, 10, &[], &[0, 7])) },
+        PortSpec { mtu: 100, ..port(0, 6, VlanConfig::default()) },
+        port(1, 7, VlanConfig { tag: Some(0), priority_tags: PriorityTags::Always, ..VlanConfig::default() }),
+    ];
+    let scene = Scene {
+        ports: ports.into_iter().map(Some).collect(),
+        partial: vec![1, 2, 3, 5, 7],
+        workers: 2,
+        ..Scene::default()
+    };
+    let mut rig = Rig::new(Scene { bridges: vec![Default::default(), Default::default()], ..scene }, 16);
+    for queue in &mut rig.outputs {
+        queue.set_per_flush(3);
+    }
+    rig
+}
+
+/// The first octet chooses a device, the rest is a frame, which comes in twice: as news, and as something learned.
+/// Nothing may panic, and everything must be accounted for.
+pub fn fuzz_frame(input: &[u8]) {
+    let mut choices = Choices(input);
+    let device = usize::from(choices.below(DEVICES));
+    let mut rig = rich();
+    for second in 0..2 {
+        if rig.inputs[device].push(choices.0) {
+            rig.run(Instant::from_secs(second));
+            rig.check();
+        }
+    }
+}
+
+/// The octets choose operations: frames made of a few hosts and tags, time, ageing, flushes, static entries, ports and
+/// devices that come and go. After each of them everything must be accounted for.
+pub fn fuzz_operations(input: &[u8]) {
+    let mut choices = Choices(input);
+    let mut rig = rich();
+    let mut now = Instant::from_secs(1);
+    for _ in 0..64 {
+        if choices.0.is_empty() {
+            return;
+        }
+        operation(&mut rig, &mut choices, &mut now);
+        rig.run(now);
+        rig.check();
+        for (_, handle) in &mut rig.crew {
+            while handle.events.pop().is_ok() {}
+        }
+    }
+}
+
+fn operation(rig: &mut Rig, choices: &mut Choices<'_>, now: &mut Instant) {
+    let port = choices.below(9);
+    let device = choices.below(DEVICES);
+    let mac = Mac(0x0200_0000_0000 + u64::from(choices.below(6)));
+    let bridge = usize::from(port) % 2;
+    match choices.below(12) {
+        0 => now.0 += u64::from(choices.octet()) << 30,
+        1 => rig.scene.bridges[bridge].fdb.age(*now, 15),
+        2 => rig.scene.bridges[bridge].fdb.flush(),
+        3 => drop(rig.scene.bridges[bridge].fdb.add_static(10, mac, PortIndex(port))),
+        4 => rig.command(usize::from(rig.scene.homes[usize::from(device)]), Command::Detach(DeviceIndex(device))),
+        5 => rig.attach(usize::from(device)),
+        6 => {
+            rig.scene.ports[usize::from(port)] = None;
+            rig.install();
+            rig.scene.bridges.iter().for_each(|bridge| bridge.fdb.forget_port(PortIndex(port)));
+        }
+        7 => {
+            if let Some(spec) = &mut rig.scene.ports[usize::from(port)] {
+                spec.vlan.tag = [None, Some(10), Some(20)][usize::from(choices.below(3))];
+                rig.install();
+            }
+        }
+        8 => drop(rig.outputs[usize::from(device)].discard()),
+        _ => {
+            let tags = usize::from(choices.below(4)) * 4;
+            let mut frame = [Mac(mac.0 ^ 1).octets(), mac.octets()].concat();
+            frame.extend(choices.0.iter().take(tags));
+            choices.0 = &choices.0[tags.min(choices.0.len())..];
+            frame.extend([8, 0]);
+            frame.resize(frame.len() + usize::from(choices.octet()), 0x45);
+            rig.inputs[usize::from(device)].push(&frame);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::fault::Dice;
+
+    fn inputs(seed: u64, count: usize, mut body: impl FnMut(&[u8])) {
+        let mut dice = Dice::new(seed);
+        for _ in 0..count {
+            let len = dice.below(400);
+            let mut input: Vec<u8> = (0..len).map(|_| dice.roll() as u8).collect();
+            // EtherTypes and tags that lead somewhere are rare among arbitrary octets.
+            if let Some(place) = input.get_mut(13..15) {
+                place.copy_from_slice(&[[0x81, 0], [0x88, 0xa8], [8, 0], [0x86, 0xdd], [0, 0]][dice.below(5)]);
+            }
+            body(&input);
+        }
+    }
+
+    #[test]
+    fn arbitrary_frames() {
+        inputs(1, 300, fuzz_frame);
+        (0..20).for_each(|len| fuzz_frame(&vec![0x81; len]));
+    }
+
+    #[test]
+    fn arbitrary_operations() {
+        inputs(2, 60, fuzz_operations);
+    }
+}
