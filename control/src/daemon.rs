@@ -103,7 +103,8 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("detaching from {} devices", state.borrow().devices.len());
     // The reply to `exit` goes out while devices are given back.
-    reconciler.shut_down(frontend.borrow().exit.is_some_and(|exit| exit.cleanup)).await?;
+    let cleanup = frontend.borrow().exit.is_some_and(|exit| exit.cleanup);
+    reconciler.shut_down(cleanup).await?;
     tokio::task::yield_now().await;
     server.abort();
     // Somebody may already have taken it away.

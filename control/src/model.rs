@@ -84,12 +84,23 @@ pub enum Wanted {
     Refused(String),
 }
 
+/// Longest payload that the switch carries, in octets.
+pub const MTU_MAX: u32 = 9000;
+/// Shortest MTU, in octets: what every IPv4 host must take (RFC 791).
+pub const MTU_MIN: u32 = 576;
+
 /// Splits `eth0.181` into the uplink's name and the VLAN identifier.
 pub fn split_sub_port(name: &str) -> Option<(&str, u16)> {
     let (device, vid) = name.rsplit_once('.')?;
     let canonical = !vid.starts_with('0') && vid.bytes().all(|b| b.is_ascii_digit());
     let vid = vid.parse().ok().filter(|vid| (1..=4094).contains(vid))?;
     (canonical && !device.is_empty()).then_some((device, vid))
+}
+
+/// `eth0.5000`: written like a sub-port, but there is no such VLAN.
+fn out_of_range(name: &str) -> Option<(&str, &str)> {
+    name.rsplit_once('.')
+        .filter(|(device, vid)| !device.is_empty() && !vid.is_empty() && vid.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl Model {
@@ -210,6 +221,13 @@ fn wanted(name: &str, kind: &str, is_plain_device: &impl Fn(&str) -> bool) -> Wa
         "internal" => Wanted::Internal,
         "" | "system" | "afxdp" | "afxdp-nonpmd" => match split_sub_port(name) {
             Some((device, vid)) if !is_plain_device(name) => Wanted::SubPort { device: device.to_owned(), vid },
+            None if !is_plain_device(name)
+                && let Some((device, vid)) = out_of_range(name) =>
+            {
+                Wanted::Refused(format!(
+                    "interface {name} names VLAN {vid} of {device}, and VLANs go from 1 to 4094: choose one of these"
+                ))
+            }
             _ => Wanted::Device,
         },
         other => Wanted::Refused(format!(
@@ -254,6 +272,8 @@ mod tests {
     fn sub_port_names() {
         assert_eq!(split_sub_port("eth0.181"), Some(("eth0", 181)));
         assert_eq!(split_sub_port("a.b.4094"), Some(("a.b", 4094)));
+        assert!(matches!(wanted("eth0.4095", "", &|_| false), Wanted::Refused(_)));
+        assert_eq!(wanted("eth0.4095", "", &|_| true), Wanted::Device);
         for name in ["eth0", "eth0.", "eth0.0", "eth0.4095", "eth0.0181", ".5", "eth0.x", "eth0.+1", "eth0.99999"] {
             assert_eq!(split_sub_port(name), None, "{name}");
         }

@@ -9,13 +9,13 @@ use crate::database::Database;
 use crate::dataplane::Stuck;
 use crate::datum::Datum;
 use crate::kernel::{self, Kernel, Link, Links, Prepared};
-use crate::model::Model;
+use crate::model::{MTU_MAX, MTU_MIN, Model};
 use crate::plan::{Step, Users, Wish, Wishes, plan};
 use crate::remembered::Remembered;
 use crate::state::{Device, State};
 use crate::status;
 use crate::store::Store;
-use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XskRx, XskTx, ethtool};
+use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XdpMode, XskRx, XskTx, ethtool};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -293,8 +293,8 @@ impl Reconciler {
             )
         })?;
         let link = self.kernel.link_by_name(name).await.map_err(|error| error.to_string())?;
-        let mut prepared =
-            self.kernel.prepare(&link, wish.tags).await.map_err(|error| error.to_string())?;
+        check_mtu(&link)?;
+        let mut prepared = self.kernel.prepare(&link, wish.tags).await.map_err(|error| error.to_string())?;
         self.remembered.complete(&mut prepared);
         let opened = queue_count(name, wish.n_rxq).and_then(|(count, before)| {
             let opened = self.open_queues(&link, wish, mode, count);
@@ -334,7 +334,14 @@ impl Reconciler {
         if link.mtu > SMALL_FRAME_MTU {
             options.chunk_bytes = 4096;
         }
+        // TCP fails in generic mode over veth.
         let generic_allowed = link.kind == kernel::Kind::Hardware;
+        if mode == WantedMode::Exactly(XdpMode::Generic) && !generic_allowed {
+            return Err(format!(
+                "{}: options:xdp-mode=generic is for NICs whose driver has no native mode, not for a {}: clear it",
+                link.name, link.kind
+            ));
+        }
         Attachment::open(link.ifindex, &link.name, queues, mode, generic_allowed, &options, &claims(&wish.users))
             .map_err(|error| error.to_string())
     }
@@ -353,7 +360,7 @@ impl Reconciler {
         let mut changed = false;
         for (name, interface) in &model.interfaces {
             let Some(link) = self.links.by_name(name).cloned() else { continue };
-            let mut complaint = None;
+            let mut complaint = check_mtu(&link).err();
             if let Some(mtu) = interface.mtu_request.filter(|&mtu| mtu != link.mtu) {
                 match self.set_mtu(name, &link, mtu).await {
                     Ok(()) => changed = true,
@@ -378,6 +385,9 @@ impl Reconciler {
 
     /// Sets a device's MTU; of an internal interface, that of both ends.
     async fn set_mtu(&mut self, name: &str, link: &Link, mtu: u32) -> Result<(), String> {
+        if !(MTU_MIN..=MTU_MAX).contains(&mtu) {
+            return Err(format!("mtu_request={mtu} of {name} is out of range: set it from {MTU_MIN} to {MTU_MAX}"));
+        }
         self.kernel.set_mtu(link.ifindex, mtu).await.map_err(|error| error.to_string())?;
         let other_end = self.state.borrow().internals.get(name).cloned();
         if let Some(end) = other_end.as_deref().and_then(|end| self.links.by_name(end)) {
@@ -422,7 +432,6 @@ fn claims(users: &Users) -> Claims {
 }
 
 fn wanted_mode(text: &str) -> Option<WantedMode> {
-    use shunt_ffi::XdpMode;
     Some(match text {
         "best-effort" => WantedMode::BestEffort,
         "native-with-zerocopy" => WantedMode::Exactly(XdpMode::NativeZeroCopy),
@@ -430,6 +439,17 @@ fn wanted_mode(text: &str) -> Option<WantedMode> {
         "generic" => WantedMode::Exactly(XdpMode::Generic),
         _ => return None,
     })
+}
+
+/// Frames longer than the switch carries would be lost one by one.
+fn check_mtu(link: &Link) -> Result<(), String> {
+    if link.mtu <= MTU_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "{0} has MTU {1}, and the switch carries at most {MTU_MAX}: `ip link set dev {0} mtu {MTU_MAX}`",
+        link.name, link.mtu
+    ))
 }
 
 /// The device's receive queues, after setting their number if the configuration names one. Also how many there were before,

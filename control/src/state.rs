@@ -171,22 +171,22 @@ impl State {
     /// Takes devices away from the workers and closes their sockets. A snapshot without them must not be in force yet: this
     /// installs it.
     pub fn detach(&mut self, names: &[String], model: &Model) -> Result<Vec<Leaving>, Stuck> {
-        let gone: Vec<_> = names.iter().filter_map(|name| self.devices.remove_entry(name)).collect();
+        let mut gone: Vec<_> = names.iter().filter_map(|name| self.devices.remove_entry(name)).collect();
         if gone.is_empty() {
             return Ok(Vec::new());
         }
         self.install(model)?;
-        let mut leaving = Vec::new();
+        gone.iter_mut().for_each(|(_, device)| device.attachment.detach());
+        let (mut leaving, mut attachments) = (Vec::new(), Vec::new());
         for (name, device) in gone {
             self.dataplane.detach(device.index)?;
             self.device_numbers.give_back(device.index.0);
-            leaving.push(Leaving {
-                name,
-                ifindex: device.ifindex,
-                prepared: device.prepared,
-                queues_before: device.queues_before,
-            });
+            let Device { ifindex, prepared, queues_before, attachment, .. } = device;
+            leaving.push(Leaving { name, ifindex, prepared, queues_before });
+            attachments.push(attachment);
         }
+        // Closing a socket waits for the kernel: all at once.
+        shunt_ffi::drop_all(attachments);
         Ok(leaving)
     }
 

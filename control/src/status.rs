@@ -79,11 +79,15 @@ fn missing(name: &str, device: &str) -> String {
 }
 
 fn link_columns(link: Option<&Link>) -> Vec<(&'static str, Datum)> {
+    let speed = link.and_then(Link::speed);
+    let duplex = speed.map(|speed| if speed.full_duplex { "full" } else { "half" });
     let up_down = |up: bool| if up { "up" } else { "down" };
     vec![
         ("admin_state", link.map(|link| up_down(link.admin_up)).into()),
         ("link_state", link.map(|link| up_down(link.carrier)).into()),
         ("mac_in_use", link.map(|link| format_mac(link.mac)).into()),
+        ("link_speed", speed.and_then(|speed| i64::try_from(speed.bits_per_second).ok()).into()),
+        ("duplex", duplex.into()),
         ("mtu", link.map(|link| i64::from(link.mtu)).into()),
         ("ifindex", link.map(|link| i64::from(link.ifindex)).into()),
     ]
@@ -118,6 +122,7 @@ fn statistics_map(totals: &PortTotals) -> Datum {
         Reason::IngressVlan,
         Reason::IngressCvlan,
         Reason::Hairpin,
+        Reason::EgressVlan,
         Reason::FloodEmpty,
         Reason::StalePort,
         Reason::Protected,

@@ -5,6 +5,7 @@ use clap::Parser;
 use shunt_control::daemon::{self, Options};
 use shunt_control::dataplane::Tuning;
 use shunt_ffi::{QueueOptions, cpu};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -101,7 +102,12 @@ fn main() -> ExitCode {
     let level = ["info", "debug", "trace"][usize::from(arguments.verbose.min(2))];
     let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(tracing::Level::WARN.into());
     let filter = filter.parse_lossy(format!("shunt_control={level},shuntd={level}"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     if arguments.ring > arguments.frames / 2 {
         eprintln!(
             "shuntd: --ring {} is more than half of --frames {}: raise --frames to {}",
