@@ -1,0 +1,40 @@
+# Are packets and drops visible, each drop under one reason, in port/stats, the database and worker/show?
+. "$(dirname "$0")/_init.sh"
+container c1 10.0.0.1/24; container c2 10.0.0.2/24
+for c in c1 c2; do in_ns $c sysctl -qw net.ipv6.conf.all.disable_ipv6=1; done # nobody speaks unasked
+start_shuntd
+shuntctl add-br br0 -- add-port br0 c1 tag=10 -- add-port br0 c2 tag=10
+say "what is sent is counted, in packets and octets"
+rx=$(counter c1 .rx_packets) bytes=$(counter c1 .rx_bytes) tx=$(counter c2 .tx_packets)
+frames send c1 --count 1000 --size 100 --every 0.0001
+at_least() { [ "$(counter "$1" "$2")" -ge "$3" ]; }
+check "c1 received 1000" wait_for 5 at_least c1 .rx_packets $((rx + 1000))
+check "100000 octets" test "$(counter c1 .rx_bytes)" = $((bytes + 100000))
+check "c2 sent 1000" wait_for 5 at_least c2 .tx_packets $((tx + 1000))
+check "and no more" test "$(counter c1 .rx_packets) $(counter c2 .tx_packets)" = "$((rx + 1000)) $((tx + 1000))"
+
+say "drops, each under its reason"
+frames send c1 10 --count 7
+check "tagged_on_access" wait_for 5 dropped c1 tagged_on_access 7
+in_ns c2 ip link set eth0 address 02:00:00:00:00:02
+frames send c2 --src 02:00:00:00:00:02
+frames send c2 --src 02:00:00:00:00:03 --dst 02:00:00:00:00:02 --count 5
+check "hairpin" wait_for 5 dropped c2 hairpin 5
+frames send c1 --hex "8100000a" --count 3
+check "a tag alone, without an ethertype: truncated_vlan or tagged_on_access" wait_for 5 eval \
+    '[ $(( $(counter c1 .drops.truncated_vlan) + $(counter c1 .drops.tagged_on_access) )) -ge 10 ]'
+shuntctl del-port c2
+frames send c1 --count 4
+check "flood_empty: nobody is there" wait_for 5 dropped c1 flood_empty 4
+sum() { shuntctl --format=json port/stats c1 | jq '.c1 | .rx_packets - ([.drops[]] | add)'; }
+check "received = forwarded + dropped" test "$(sum)" = $((rx + 1000))
+
+say "the same in the database, under OVS's names"
+check "statistics:rx_packets" wait_for 10 eval '[ "$(column c1 statistics:rx_packets)" = "$(counter c1 .rx_packets)" ]'
+check "statistics:drop_tagged_on_access" wait_for 10 eval '[ "$(column c1 statistics:drop_tagged_on_access)" -ge 7 ]'
+check "port/stats as text" bash -c "shuntctl port/stats c1 | grep -q tagged_on_access"
+check "worker/show names c1's queue" bash -c "shuntctl --format=json worker/show | jq -e 'any(.[].queues[]; .port == \"c1\")'"
+check "worker/show as text" bash -c "shuntctl worker/show | grep -q c1"
+check "status:xdp-mode is native" test "$(column c1 status:xdp-mode)" = native
+check "status:kernel-offload is shown" bash -c "shuntctl get Interface c1 status:kernel-offload | grep -qE 'on|off:'"
+refused 1 'no port named nobody' shuntctl port/stats nobody
