@@ -392,6 +392,15 @@ fn refusals() -> Vec<Row> {
         ),
         prepared(
             dropping(
+                row("the destination's port is another bridge's", uplink(), vec![vec![(1, ab.clone())]], vec![]),
+                2,
+                Reason::StalePort,
+                1,
+            ),
+            |rig| rig.scene.bridges[0].fdb.add_static(0, B, PortIndex(3)).unwrap(),
+        ),
+        prepared(
+            dropping(
                 row("the destination's port is gone", plain(2), vec![vec![(0, ab.clone())]], vec![]),
                 0,
                 Reason::StalePort,

@@ -194,10 +194,8 @@ fn transport(head: &[u8], offset: usize, end: usize, protocol: u8, addresses: Su
             if len < l4::UDP_HEADER || len > available {
                 return None;
             }
-            // A field of 0 says that there is no checksum. It stays so.
-            if be16(head, offset + l4::UDP_CHECKSUM)? != 0
-                && let Some(unfinished) = found(l4::UDP_CHECKSUM, len)
-            {
+            // A field of 0 says that there is no checksum, and stays so: no pseudo-header's sum is 0.
+            if let Some(unfinished) = found(l4::UDP_CHECKSUM, len) {
                 return Some(Step::Found(unfinished));
             }
             let payload = head.get(offset + l4::UDP_HEADER..)?;
