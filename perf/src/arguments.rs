@@ -75,6 +75,12 @@ pub struct Throughput {
     /// Where shuntd and shuntctl are; beside this program unless set.
     #[arg(long, value_name = "DIRECTORY")]
     pub bin_dir: Option<PathBuf>,
+    /// More arguments for shuntd, separated by spaces.
+    #[arg(long, value_name = "ARGUMENTS", default_value = "", allow_hyphen_values = true, hide_default_value = true)]
+    pub shuntd_args: String,
+    /// More arguments for the afxdp-forwarder, separated by spaces.
+    #[arg(long, value_name = "ARGUMENTS", default_value = "", allow_hyphen_values = true, hide_default_value = true)]
+    pub forwarder_args: String,
     /// One JSON object per measurement on stdout; the table goes to stderr.
     #[arg(long)]
     pub json: bool,

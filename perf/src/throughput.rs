@@ -92,8 +92,15 @@ fn measure(
 ) -> Result<Measurement> {
     let load_before = load_average()?;
     let rig = Rig::create(settings.size)?;
-    let mut dut =
-        kind.start(&Start { rig: &rig, core: settings.worker_core, macs: settings.macs, bin_dir, interrupt })?;
+    let mut dut = kind.start(&Start {
+        rig: &rig,
+        core: settings.worker_core,
+        macs: settings.macs,
+        bin_dir,
+        shuntd_args: &settings.shuntd_args,
+        forwarder_args: &settings.forwarder_args,
+        interrupt,
+    })?;
     let sink = Sink::attach(&rig.sink, SINK, settings.sink)?;
     let bench = Bench { settings, rig: &rig, sink: &sink, interrupt };
     bench.teach(dut.as_mut())?;

@@ -17,6 +17,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// This program itself, as another process in the switch's namespace.
 pub struct Forwarder {
     process: Service,
+    arguments: String,
     _folder: TempDir,
 }
 
@@ -28,12 +29,13 @@ impl Forwarder {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = start.rig.dut.command(program);
         command.args(["afxdp-forwarder", PORT_1, PORT_2, "--core", &start.core.to_string()]);
+        command.args(start.forwarder_args.split_whitespace());
         let mut process = Service::start("afxdp-forwarder", &command, log.clone())?;
         start.interrupt.wait_for("the start of afxdp-forwarder", START_LIMIT, || {
             process.check_alive()?;
             Ok(std::fs::read_to_string(&log)?.contains(READY).then_some(()))
         })?;
-        Ok(Self { process, _folder: folder })
+        Ok(Self { process, arguments: start.forwarder_args.to_owned(), _folder: folder })
     }
 }
 
@@ -49,6 +51,7 @@ impl Dut for Forwarder {
     fn describe(&self) -> Result<BTreeMap<String, String>> {
         Ok(BTreeMap::from([
             ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("arguments".to_owned(), self.arguments.clone()),
             ("xdp-mode".to_owned(), "native".to_owned()),
         ]))
     }

@@ -41,6 +41,10 @@ pub struct Start<'a> {
     pub macs: u32,
     /// Where shuntd and shuntctl are.
     pub bin_dir: PathBuf,
+    /// More arguments for shuntd.
+    pub shuntd_args: &'a str,
+    /// More arguments for the AF_XDP forwarder.
+    pub forwarder_args: &'a str,
     /// Whether to give up.
     pub interrupt: &'a Interrupt,
 }

@@ -20,6 +20,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// A daemon with one worker, its socket and state in a temporary folder.
 pub struct Shunt {
     daemon: Service,
+    arguments: String,
     client: PathBuf,
     folder: TempDir,
 }
@@ -38,13 +39,14 @@ impl Shunt {
         let socket = folder.path().join("db.sock");
         let mut command = start.rig.dut.command(start.bin_dir.join("shuntd"));
         command.arg("--socket").arg(&socket).arg("--state").arg(folder.path().join("conf.db"));
-        command.arg("--cores").arg(start.core.to_string());
+        command.arg("--cores").arg(start.core.to_string()).args(start.shuntd_args.split_whitespace());
         let mut daemon = Service::start("shuntd", &command, folder.path().join("shuntd.log"))?;
         start.interrupt.wait_for("the start of shuntd", START_LIMIT, || {
             daemon.check_alive()?;
             Ok(UnixStream::connect(&socket).ok())
         })?;
-        let shunt = Self { daemon, client: start.bin_dir.join("shuntctl"), folder };
+        let shunt =
+            Self { daemon, arguments: start.shuntd_args.to_owned(), client: start.bin_dir.join("shuntctl"), folder };
         shunt.configure(start.macs)?;
         Ok(shunt)
     }
@@ -84,6 +86,7 @@ impl Dut for Shunt {
         Ok(BTreeMap::from([
             ("version".to_owned(), self.ctl(&["--version"])?.lines().next().unwrap_or_default().to_owned()),
             ("xdp-mode".to_owned(), mode.trim().trim_matches('"').to_owned()),
+            ("arguments".to_owned(), self.arguments.clone()),
             ("worker".to_owned(), self.ctl(&["--format=json", "worker/show"])?.trim().to_owned()),
         ]))
     }
