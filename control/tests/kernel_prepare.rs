@@ -191,6 +191,7 @@ fn devices_of_others_and_unfit_ones_are_refused() {
         ns.ip("link add lb type bridge");
         ns.ip("link add mv link vb type macvlan");
         ns.ip("link set va master lb");
+        let before = flags(&kernel, ns.ifindex("va")).await;
         for (device, parts) in [
             ("va", &["va belongs to bridge lb", "ip link set va nomaster"][..]),
             ("lb", &["lb is a bridge device", "members"]),
@@ -200,8 +201,21 @@ fn devices_of_others_and_unfit_ones_are_refused() {
             let text = prepare(&kernel, ns.ifindex(device), true).await.unwrap_err().to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         }
-        assert_eq!(flags(&kernel, ns.ifindex("va")).await, (false, false), "untouched");
+        assert_eq!(flags(&kernel, ns.ifindex("va")).await, before, "untouched");
         assert!(prepare(&kernel, 99_999, true).await.unwrap_err().is_gone());
+    });
+}
+
+#[test]
+fn promiscuous_mode_ends_with_the_daemon() {
+    alone(async |ns, kernel| {
+        ns.ip("link add va type veth peer name vb");
+        let va = ns.ifindex("va");
+        let daemon = Kernel::open().await.unwrap();
+        prepare(&daemon.0, va, true).await.unwrap();
+        assert!(flags(&kernel, va).await.1);
+        drop(daemon);
+        assert!(!flags(&kernel, va).await.1);
     });
 }
 

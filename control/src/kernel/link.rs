@@ -30,7 +30,7 @@ pub struct Link {
     pub admin_up: bool,
     /// Has a carrier: the other end is there and up (IFF_LOWER_UP).
     pub carrier: bool,
-    /// Set promiscuous by the administrator (IFF_PROMISC). A running tcpdump does not show here.
+    /// Promiscuous, whoever wants it so.
     pub promiscuous: bool,
     /// The bridge, bond or other master that it belongs to.
     pub master: Option<u32>,
@@ -178,7 +178,7 @@ impl Link {
             mtu_max: u32::MAX,
             admin_up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
-            promiscuous: flags.contains(LinkFlags::Promisc),
+            promiscuous: false,
             master: None,
             peer: None,
             xdp: None,
@@ -195,6 +195,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::MinMtu(mtu) => link.mtu_min = *mtu,
                 LinkAttribute::MaxMtu(mtu) if *mtu != 0 => link.mtu_max = *mtu,
+                LinkAttribute::Promiscuity(count) => link.promiscuous = *count > 0,
                 LinkAttribute::Controller(ifindex) => link.master = (*ifindex != 0).then_some(*ifindex),
                 LinkAttribute::Link(ifindex) => lower = (*ifindex != 0).then_some(*ifindex),
                 LinkAttribute::LinkNetNsId(id) => netnsid = Some(*id),

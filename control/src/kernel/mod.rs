@@ -11,6 +11,8 @@ use std::sync::Arc;
 use rtnetlink::sys::AsyncSocket;
 use tokio::sync::Mutex;
 
+use shunt_ffi::Promiscuous;
+
 mod error;
 mod features;
 mod internal;
@@ -35,6 +37,7 @@ pub use speed::Speed;
 pub struct Kernel {
     handle: rtnetlink::Handle,
     namespaces: Arc<Mutex<namespaces::Namespaces>>,
+    promiscuous: Arc<Promiscuous>,
 }
 
 impl Kernel {
@@ -54,7 +57,8 @@ impl Kernel {
         // So that a refusal comes with the kernel's own words.
         socket.set_ext_ack(true).and_then(|()| socket.set_cap_ack(true)).map_err(Error::Socket)?;
         tokio::spawn(connection);
-        let kernel = Self { handle, namespaces: Arc::default() };
+        let promiscuous = Promiscuous::new().map_err(|error| Error::Socket(error.source))?;
+        let kernel = Self { handle, namespaces: Arc::default(), promiscuous: Arc::new(promiscuous) };
         let links = Links::open(kernel.clone(), event_buffer_bytes).await?;
         Ok((kernel, links))
     }

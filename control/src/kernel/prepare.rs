@@ -18,7 +18,6 @@ const DEFAULT_QDISCS: [&str; 5] = ["noqueue", "mq", "fq_codel", "pfifo_fast", "n
 pub struct Prepared {
     ifindex: u32,
     raised: bool,
-    made_promiscuous: bool,
     features: Vec<String>,
     peer_features: Vec<String>,
     /// Why VLAN tags may be hidden on this device; `None` if it is certain that they are not.
@@ -38,7 +37,6 @@ impl Prepared {
             return;
         }
         self.raised |= earlier.raised;
-        self.made_promiscuous |= earlier.made_promiscuous;
         for (mine, theirs) in [(&mut self.features, earlier.features), (&mut self.peer_features, earlier.peer_features)]
         {
             mine.extend(theirs);
@@ -142,10 +140,9 @@ impl Kernel {
         if let Err(reason) = features::switch_on(&link.name, &prepared.features) {
             failures.push(format!("offloads stay off: {reason}"));
         }
+        // A device made promiscuous by an earlier life of the daemon has ended to be so with it.
+        let _ = self.promiscuous.leave(link.ifindex);
         let mut flags = change_of(link.ifindex);
-        if prepared.made_promiscuous && link.promiscuous {
-            flags = flags.promiscuous(false);
-        }
         if prepared.raised && link.admin_up {
             flags = flags.down();
         }
@@ -240,10 +237,14 @@ impl Kernel {
     }
 
     async fn set_flags(&self, link: &Link, prepared: &mut Prepared) -> Result<(), Error> {
+        self.promiscuous.join(link.ifindex).map_err(|error| {
+            Error::refused(
+                format!("set {} promiscuous", link.name),
+                error.to_string(),
+                "run shuntd as root, or with CAP_NET_RAW",
+            )
+        })?;
         let mut flags = change_of(link.ifindex);
-        if !link.promiscuous {
-            flags = flags.promiscuous(true);
-        }
         if !link.admin_up {
             flags = flags.up();
         }
@@ -251,16 +252,15 @@ impl Kernel {
         if message.header.change_mask.is_empty() {
             return Ok(());
         }
-        self.change(link.ifindex, |device| format!("set {device} up and promiscuous"), message).await?;
-        (prepared.made_promiscuous, prepared.raised) = (!link.promiscuous, !link.admin_up);
+        self.change(link.ifindex, |device| format!("set {device} up"), message).await?;
+        prepared.raised = true;
         let now = self.link(link.ifindex).await?;
-        if now.admin_up && now.promiscuous {
+        if now.admin_up {
             return Ok(());
         }
-        let what = if now.admin_up { "not promiscuous" } else { "down" };
         Err(Error::refused(
-            format!("set {} up and promiscuous", now.name),
-            format!("it is {what} again"),
+            format!("set {} up", now.name),
+            "it is down again",
             "see whether a network manager sets it, and tell it to leave the device unmanaged",
         ))
     }
