@@ -17,7 +17,7 @@ refused 1 'no bridge named nowhere' shuntctl add-port nowhere c3
 refused 1 'no bridge named nowhere' shuntctl list-ports nowhere
 refused 1 'no port named nobody' shuntctl del-port nobody
 refused 1 'no port named nobody' shuntctl port-to-br nobody
-refused 2 '' shuntctl br-exists nowhere
+check "br-exists nowhere → 2" eval 's=0; shuntctl br-exists nowhere || s=$?; [ $s = 2 ]'
 refused 1 'no-such-command' shuntctl no-such-command
 refused 1 'bogus' shuntctl --bogus show
 refused 1 '/run/nothing.sock' shuntctl --db=unix:/run/nothing.sock show
@@ -27,7 +27,8 @@ refused 1 '5000' shuntctl add-port br0 c3 tag=5000
 refused 1 '5000' shuntctl set Port c1 trunks=1,5000
 refused 1 'ten' shuntctl set Port c1 tag=ten
 refused 1 'sideways' shuntctl set Port c1 vlan_mode=sideways
-refused 1 '5000|VLAN' shuntctl add-port br0 eth0.5000
+refused 65 'VLAN 5000 of eth0' shuntctl add-port br0 eth0.5000 # a device may have such a name one day
+shuntctl del-port eth0.5000
 refused 1 'add-port' shuntctl add-port br0
 say "what is already there"
 refused 1 'br0.*already exists' shuntctl add-br br0

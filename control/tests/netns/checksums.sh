@@ -7,7 +7,8 @@ shuntctl add-br br0 -- add-port br0 c1 -- add-port br0 c2 -- add-port br0 eth0.1
 leaf_vlans 181=10.0.0.4/24
 receives() { # NAMESPACE ADDRESS COUNT COMMAND…: the command's datagrams arrive
     local ns=$1 address=$2 count=$3; shift 3
-    ip netns exec "$ns" "$HERE/frames.py" udp "$address" 9999 --listen --count "$count" >"$OUT/udp" & local server=$!
+    : >"$OUT/udp"
+    ip netns exec "$ns" "$HERE/frames.py" udp "$address" 9999 --listen --count "$count" >>"$OUT/udp" & local server=$!
     wait_for 5 grep -q listening "$OUT/udp"
     "$@" && wait $server
 }
@@ -43,7 +44,7 @@ in_ns leaf ip link add vx type vxlan id 5 dstport 4789 remote 10.0.0.1 dev vlan1
 in_ns c1 ip link add vx type vxlan id 5 dstport 4789 remote 10.0.0.4 dev eth0
 addresses leaf vx 10.6.0.4/24; addresses c1 vx 10.6.0.1/24
 capture_start leaf swp1
-transfer c1 leaf 10.6.0.4
+transfer c1 leaf 10.6.0.4 -b 50M
 capture_stop
 check "inner segments on the wire" test "$(packets 'vxlan && tcp')" -gt 100
 check "all of them right" test "$(packets 'vxlan && tcp && (tcp.checksum.status != "Good" || ip.checksum.status == "Bad")')" = 0

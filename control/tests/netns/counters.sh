@@ -23,7 +23,7 @@ check "hairpin" wait_for 5 dropped c2 hairpin 5
 frames send c1 --hex "8100000a" --count 3
 check "a tag alone, without an ethertype: truncated_vlan or tagged_on_access" wait_for 5 eval \
     '[ $(( $(counter c1 .drops.truncated_vlan) + $(counter c1 .drops.tagged_on_access) )) -ge 10 ]'
-shuntctl del-port c2
+shuntctl del-port c2 -- set Port br0 tag=99 # the host's leg is a port too
 frames send c1 --count 4
 check "flood_empty: nobody is there" wait_for 5 dropped c1 flood_empty 4
 sum() { shuntctl --format=json port/stats c1 | jq '.c1 | .rx_packets - ([.drops[]] | add)'; }
@@ -36,5 +36,4 @@ check "port/stats as text" bash -c "shuntctl port/stats c1 | grep -q tagged_on_a
 check "worker/show names c1's queue" bash -c "shuntctl --format=json worker/show | jq -e 'any(.[].queues[]; .port == \"c1\")'"
 check "worker/show as text" bash -c "shuntctl worker/show | grep -q c1"
 check "status:xdp-mode is native" test "$(column c1 status:xdp-mode)" = native
-check "status:kernel-offload is shown" bash -c "shuntctl get Interface c1 status:kernel-offload | grep -qE 'on|off:'"
-refused 1 'no port named nobody' shuntctl port/stats nobody
+refused 1 'no such port.*nobody' shuntctl port/stats nobody

@@ -31,6 +31,7 @@ ip netns del late
 container late 10.0.0.2/24
 check "attached again" wait_for 5 no_error late
 check "under its new ifindex" test "$(column late ifindex)" != "$first"
+in_ns c1 ip neigh flush all # another device, another MAC
 reaches c1 10.0.0.2
 
 say "renamed away, and back"
@@ -44,6 +45,7 @@ reaches c1 10.0.0.2
 say "ten times gone and back"
 for i in $(seq 10); do ip link del late; ip netns del late; container late 10.0.0.2/24; done
 check "attached" wait_for 10 no_error late
+in_ns c1 ip neigh flush all
 reaches c1 10.0.0.2
 shuntctl del-port late
 ip link del late; ip netns del late; container late 10.0.0.2/24

@@ -24,7 +24,7 @@ SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 CLONE_NEWNET = 0x40000000
-QUIET_S = 0.4  # nothing more is expected after this long without a frame
+QUIET_S = 0.4  # nothing more is expected after this long without a probe
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -128,7 +128,9 @@ def probe(_):
     got = [[] for _ in rows]
 
     def collect():
-        while ready := select.select(list(sockets.values()), [], [], QUIET_S)[0]:
+        quiet = time.monotonic() + QUIET_S
+        while (left := quiet - time.monotonic()) > 0:
+            ready = select.select(list(sockets.values()), [], [], left)[0]
             for name, sock in sockets.items():
                 frame = receive(sock) if sock in ready else None
                 if not frame:
@@ -136,6 +138,7 @@ def probe(_):
                 form, kind, payload = split_tags(frame)
                 if kind == PROBE_TYPE and payload[:5] == b"shunt" and len(payload) >= 9:
                     got[struct.unpack_from("!I", payload, 5)[0]].append(f"{name}={form}")
+                    quiet = time.monotonic() + QUIET_S
 
     for index, row in enumerate(rows):
         if row is None:

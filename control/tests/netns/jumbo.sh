@@ -29,5 +29,5 @@ in_ns small ip link set eth0 mtu 9000
 reaches c1 -s 8972 -M do 10.0.0.3
 shuntctl set Interface small mtu_request=576
 check "576 is the least" grep -qx 576 /sys/class/net/small/mtu
-refused 1 'mtu_request|range' shuntctl set Interface small mtu_request=10
+refused 65 'mtu_request=10 of small is out of range' shuntctl set Interface small mtu_request=10
 reaches_not c1 -s 1400 -M do 10.0.0.3

@@ -22,12 +22,12 @@ transfer host c2 10.0.0.2
 transfer host c1 2001:db8::1 -u -b 20M
 say "to and from the uplink, where the wire is watched"
 capture_start leaf swp1 vlan 181
-transfer c1 leaf 10.0.0.4
-transfer c1 leaf 2001:db8::4
+transfer c1 leaf 10.0.0.4 -b 50M
+transfer c1 leaf 2001:db8::4 -b 50M
 transfer c2 leaf 10.0.0.4 -u -b 20M
 transfer c2 leaf 2001:db8::4 -u -b 20M
-transfer leaf c1 10.0.0.1
-transfer host leaf 10.0.0.4
+transfer leaf c1 10.0.0.1 -b 50M
+transfer host leaf 10.0.0.4 -b 50M
 capture_stop
 wrong='ip.checksum.status == "Bad" || tcp.checksum.status != "Good" || udp.checksum.status != "Good"'
 for what in 'tcp && ip' 'tcp && ipv6' 'udp && ip' 'udp && ipv6'; do

@@ -7,9 +7,7 @@ for i in $(seq "$N"); do echo "link add p$i type veth peer name q$i netns far"; 
 for i in $(seq "$N"); do echo "link set p$i up"; done | ip -batch -
 for i in $(seq "$N"); do echo "link set q$i up"; done | ip -n far -batch -
 container c1 10.0.0.1/24; container c2 10.0.0.2/24
-kernel_kib() { # what is neither free nor cache nor a process's own memory
-    sync; awk '/MemTotal/ {k = $2} /^(MemFree|Buffers|Cached|AnonPages):/ {k -= $2} END {print k}' /proc/meminfo
-}
+kernel_kib() { awk '/^(Slab|KernelStack|PageTables|SecPageTables|Percpu|VmallocUsed):/ {k += $2} END {print k}' /proc/meminfo; }
 programs() { ip -d link | grep -c prog/xdp; }
 in_ms() { local start=$EPOCHREALTIME; "$@"; MS=$(echo "$EPOCHREALTIME $start" | awk '{printf "%d", ($1 - $2) * 1000}'); }
 
