@@ -180,31 +180,44 @@ pub fn small_schema() -> DatabaseSchema {
     DatabaseSchema::from_json(&schema).unwrap_or_else(|error| unreachable!("our own: {error}"))
 }
 
-/// A row that may or may not exist: one of eight per table.
+/// A row that may or may not exist: one of five per table.
 fn uuid(table: &str, number: u8) -> Value {
     json!(["uuid", format!("00000000-0000-4000-8000-{:010x}{:02x}", table.len(), number % 8)])
 }
 
-/// Transactions of up to four operations, whatever the octets are.
+/// Transactions of a few operations, whatever the octets are.
 pub fn transactions(octets: &[u8]) -> Vec<Vec<Value>> {
     let mut octets = octets.iter().copied();
     let mut transactions = Vec::new();
     while let Some(first) = octets.next() {
         let mut next = || octets.next().unwrap_or(0);
-        transactions.push((0..=first % 4).map(|_| operation(&mut next)).collect());
+        let count = 0..=first % 4;
+        transactions.push(
+            count.flat_map(|_| if next() < 96 { adoption(&mut next) } else { vec![operation(&mut next)] }).collect(),
+        );
     }
     transactions
+}
+
+/// A new row of a table whose rows live only by references, and a row that refers to it.
+fn adoption(next: &mut impl FnMut() -> u8) -> Vec<Value> {
+    let (parent, column, child) = if next() < 128 { ("Root", "kids", "Kid") } else { ("Kid", "needs", "Need") };
+    let (old, new) = (uuid(parent, next()), uuid(child, next()));
+    let insert = json!({"op": "insert", "table": child, "uuid": new[1], "row": row(child, next)});
+    let clause = json!([["_uuid", if next() < 128 { "==" } else { "!=" }, old]]);
+    let adopt = json!({"op": "mutate", "table": parent, "where": clause, "mutations": [[column, "insert", new]]});
+    vec![insert, adopt]
 }
 
 fn operation(next: &mut impl FnMut() -> u8) -> Value {
     let table = ["Root", "Kid", "Need"][usize::from(next() % 3)];
     let me = uuid(table, next());
-    let clause = match next() % 4 {
+    let clause = match next() % 16 {
         0 => json!([]),
         1 => json!([["_uuid", "!=", me]]),
         _ => json!([["_uuid", "==", me]]),
     };
-    match next() % 8 {
+    match next() % 10 {
         0..3 => json!({"op": "insert", "table": table, "uuid": me[1], "row": row(table, next)}),
         3..5 => {
             let mut row = row(table, next);
@@ -218,9 +231,10 @@ fn operation(next: &mut impl FnMut() -> u8) -> Value {
     }
 }
 
-/// Up to three references to rows of `table`.
+/// Up to three references to rows of `table`, mostly none: rows that do not exist are refused.
 fn uuids(table: &str, next: &mut impl FnMut() -> u8) -> Value {
-    let numbers: std::collections::BTreeSet<u8> = (0..next() % 4).map(|_| next() % 8).collect();
+    let count = next().saturating_sub(160) / 32;
+    let numbers: std::collections::BTreeSet<u8> = (0..count).map(|_| next() % 5).collect();
     json!(["set", numbers.into_iter().map(|number| uuid(table, number)).collect::<Vec<_>>()])
 }
 
@@ -228,17 +242,17 @@ fn row(table: &str, next: &mut impl FnMut() -> u8) -> Value {
     match table {
         "Root" => json!({
             "name": (next() % 6).to_string(),
-            "number": next() % 11,
+            "number": next() % 64 / 6,
             "kids": uuids("Kid", next),
-            "pals": uuids("Root", next),
-            "mixed": ["map", [[uuid("Kid", next()), uuid("Root", next())]]],
+            "pals": ["set", [uuid("Root", 0), uuid("Root", 1 + next() % 4)]],
+            "mixed": ["map", if next() < 192 { vec![] } else { vec![[uuid("Kid", next()), uuid("Root", next())]] }],
             "status": "s",
         }),
         "Kid" => {
-            let next_kid = if next() < 128 { json!(["set", []]) } else { uuid("Kid", next()) };
+            let next_kid = if next() < 192 { json!(["set", []]) } else { uuid("Kid", next()) };
             json!({"name": (next() % 3).to_string(), "tag": next() % 10, "next": next_kid, "needs": uuids("Need", next)})
         }
-        _ => json!({"boss": uuid("Root", next()), "words": ["map", [[(next() % 3).to_string(), next() % 3]]]}),
+        _ => json!({"boss": uuid("Root", next() % 2), "words": ["map", [[(next() % 3).to_string(), next() % 3]]]}),
     }
 }
 

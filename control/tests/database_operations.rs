@@ -181,6 +181,37 @@ fn unreferenced_rows_vanish_with_all_they_refer_to() {
     assert_eq!(store.rows("QoS").count(), 1, "a root table keeps its rows");
 }
 
+/// An index holds at the end of a transaction, not in its middle.
+#[test]
+fn unique_values_can_be_swapped_and_taken_over() {
+    let mut store = Store::in_memory(vswitch::schema());
+    let insert = |number, target: &str| json!({"op": "insert", "table": "Manager", "uuid": uuid(number), "row": {"target": target}});
+    let managers = json!(["set", [["uuid", uuid(1)], ["uuid", uuid(2)]]]);
+    let hold = json!({"op": "update", "table": "Open_vSwitch", "where": [], "row": {"manager_options": managers}});
+    let set = |number, target: &str| {
+        let clause = json!([["_uuid", "==", ["uuid", uuid(number)]]]);
+        json!({"op": "update", "table": "Manager", "where": clause, "row": {"target": target}})
+    };
+    run(&mut store, json!([insert(1, "a"), insert(2, "b"), hold]));
+    let targets = |store: &Store| -> Vec<String> {
+        store.rows("Manager").map(|row| row.get("target").as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(run(&mut store, json!([set(1, "b"), set(2, "a")])), [json!({"count": 1}), json!({"count": 1})]);
+    assert_eq!(targets(&store), ["b", "a"]);
+    let late = run(&mut store, json!([set(1, "a"), set(2, "a")]));
+    assert_eq!(late.last().and_then(|error| error.get("error")), Some(&json!("constraint violation")));
+    let managers = json!(["set", [["uuid", uuid(1)], ["uuid", uuid(3)]]]);
+    let hold = json!({"op": "update", "table": "Open_vSwitch", "where": [], "row": {"manager_options": managers}});
+    let taken = run(
+        &mut store,
+        json!([insert(3, "a"), hold, {"op": "delete", "table": "Manager",
+        "where": [["_uuid", "==", ["uuid", uuid(2)]]]}]),
+    );
+    assert_eq!(taken.last(), Some(&json!({"count": 1})), "{taken:?}");
+    assert_eq!(targets(&store), ["b", "a"]);
+    assert_eq!(store.database().verify(), Ok(()));
+}
+
 #[test]
 fn versions_change_with_rows_only() {
     let mut store = scene();

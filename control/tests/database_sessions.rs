@@ -106,7 +106,7 @@ fn wait_for(next_cfg: i64, timeout: Option<u64>) -> Value {
 #[test]
 fn requests_in_any_pieces_are_answered_in_order() {
     let requests = [
-        json!({"method": "echo", "params": ["a } \" \\ ] b"], "id": 1}),
+        json!({"method": "echo", "params": ["a } \" \\ ] b", "c\\"], "id": 1}),
         json!({"method": "list_dbs", "params": [], "id": {"odd": [true]}}),
         json!({"method": "transact", "params": ["Open_vSwitch", count_up()], "id": 3}),
         json!({"method": "echo", "params": [], "id": null}),
@@ -115,7 +115,7 @@ fn requests_in_any_pieces_are_answered_in_order() {
     ];
     let stream: String = requests.iter().map(|request| format!("{request}\n ")).collect();
     let expected = [
-        json!({"id": 1, "result": ["a } \" \\ ] b"], "error": null}),
+        json!({"id": 1, "result": ["a } \" \\ ] b", "c\\"], "error": null}),
         json!({"id": {"odd": [true]}, "result": ["Open_vSwitch", "_Server"], "error": null}),
         json!({"id": 3, "result": [{"count": 1}], "error": null}),
         json!({"id": 4, "result": {"args": ["x"]}, "error": null}),

@@ -27,6 +27,8 @@ struct Platter {
     failing_syncs: Vec<usize>,
     /// Whether `truncate` fails.
     stuck: bool,
+    /// Whether `sync_directory` fails.
+    directory_stuck: bool,
     syncs: usize,
 }
 
@@ -118,6 +120,9 @@ impl Disk for Faulty {
     fn sync_directory(&mut self) -> io::Result<()> {
         let mut platter = self.0.borrow_mut();
         platter.live()?;
+        if platter.directory_stuck {
+            return Err(io::Error::other("directory is stuck"));
+        }
         platter.shadowed = None;
         Ok(())
     }
@@ -324,6 +329,27 @@ fn a_failed_sync_refuses_and_the_file_stays_good() {
     }
 }
 
+#[test]
+fn nothing_is_acknowledged_while_a_rename_may_be_lost() {
+    let disk = Faulty::default();
+    let mut store = disk.open().expect("opens");
+    run(&mut store, &insert(0));
+    let before = durable(&store);
+    disk.0.borrow_mut().directory_stuck = true;
+    store.compact().expect_err("the directory cannot be synced");
+    let (results, changed) = run(&mut store, &insert(1));
+    assert_eq!((error(&results), changed), (Some("I/O error"), false));
+    for survivor in disk.after_power_failure() {
+        assert_eq!(durable(&survivor.open().expect("opens")), before);
+    }
+    disk.0.borrow_mut().directory_stuck = false;
+    let (results, changed) = run(&mut store, &insert(2));
+    assert!(changed, "{results:?}");
+    for survivor in disk.after_power_failure() {
+        assert_eq!(durable(&survivor.open().expect("opens")), durable(&store));
+    }
+}
+
 /// A good file, and the durable contents after each of its records.
 fn good_file() -> (Vec<u8>, Vec<(usize, Value)>) {
     let disk = Faulty::default();
@@ -423,8 +449,11 @@ fn the_daemons_writes_survive_a_full_disk_in_memory() {
     let mut store = disk.open().expect("opens");
     run(&mut store, &insert(0));
     let uuid = store.rows("Root").next().expect("row").uuid();
+    run(&mut store, &insert(2));
+    let other = store.rows("Root").map(|row| row.uuid()).find(|other| *other != uuid).expect("two rows");
     disk.0.borrow_mut().capacity = Some(0);
-    // Far more than is kept waiting.
+    assert!(store.write([("Root", other, "number", 8.into())]));
+    // Far more than is kept waiting: the first one is not kept so long.
     for round in 0..2000 {
         assert!(store.write([("Root", uuid, "number", (round % 9 + 1).into())]));
     }
