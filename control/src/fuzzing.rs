@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 /// # Panics
 /// If the input begins with `bug`.
 pub fn fuzz_canary(octets: &[u8]) {
-    assert!(!octets.starts_with(b"bug"), "found");
+    // One comparison after the other: coverage shows the way, as in a parser.
+    let matched = octets.iter().zip(b"bug").take_while(|(found, wanted)| found == wanted).count();
+    assert!(matched < 3, "found");
 }
 
 struct Silent;
