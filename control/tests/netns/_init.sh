@@ -90,11 +90,12 @@ namespace() {
     in_ns "$1" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0
 }
 
-# container NAME [ADDRESS…]: a namespace with `eth0`; its other end is the host's device NAME. MTU=… applies to both.
+# container NAME [ADDRESS…]: a namespace with `eth0`; its other end is the host's device NAME. MTU=…, QUEUES=… apply to both.
 container() {
     local name=$1; shift
     namespace "$name"
-    ip link add "$name" ${MTU:+mtu "$MTU"} type veth peer name eth0 netns "$name" ${MTU:+mtu "$MTU"}
+    local queues=(${QUEUES:+numtxqueues "$QUEUES" numrxqueues "$QUEUES"})
+    ip link add "$name" ${MTU:+mtu "$MTU"} "${queues[@]}" type veth peer name eth0 netns "$name" ${MTU:+mtu "$MTU"} "${queues[@]}"
     addresses "$name" eth0 "$@"
     ip link set "$name" up
 }
