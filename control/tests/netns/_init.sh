@@ -60,8 +60,9 @@ probes() { frames probe || fail "frames went the wrong way"; }
 # --- the daemon --------------------------------------------------------------------------------------------------
 
 SHUNTD_PID=
+# start_shuntd [OPTIONS…]; SHUNTD_ARGS="--cores 0,1" run … gives all stories further ones.
 start_shuntd() {
-    shuntd "$@" >>"$OUT/shuntd.log" 2>&1 & SHUNTD_PID=$!
+    shuntd ${SHUNTD_ARGS:-} "$@" >>"$OUT/shuntd.log" 2>&1 & SHUNTD_PID=$!
     wait_for 20 serving_or_dead
     kill -0 "$SHUNTD_PID" 2>/dev/null || fail "shuntd does not start: $(tail -3 "$OUT/shuntd.log")"
 }
