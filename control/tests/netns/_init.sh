@@ -77,7 +77,7 @@ dropped() { [ "$(counter "$1" ".drops.$2")" -ge "$3" ]; }
 learned() { shuntctl --format=json fdb/show "$1" | jq -e --arg m "$2" --argjson v "$3" --arg p "${4:-}" \
     'any(.[]; .mac == $m and .vlan == $v and ($p == "" or .port == $p))'; }
 column() { shuntctl get Interface "$1" "$2" | tr -d '"'; }
-has_error() { [[ $(column "$1" error) =~ $2 ]]; }
+has_error() { ! no_error "$1" && [[ $(column "$1" error) =~ ${2:-.} ]]; } # PORT [REGEX]
 no_error() { [ "$(column "$1" error)" = "[]" ]; }
 has_xdp() { ip -d link show "$1" | grep -q 'prog/xdp'; }
 

@@ -24,7 +24,7 @@ reaches c1 10.0.0.4
 
 say "devices that cannot do it, or are none"
 refused 65 'lo' shuntctl add-port br0 lo
-check "kept, with its error" has_error lo .
+check "kept, with its error" has_error lo
 shuntctl del-port lo
 refused 65 'kernel-br' shuntctl add-port br0 kernel-br
 shuntctl del-port kernel-br

@@ -56,6 +56,6 @@ refute "c1 reaches d1, which is in the other VLAN" docker exec c1 ping -c2 -W1 1
 
 say "a container goes away with its veth: the port says so and the others stay"
 docker rm -f c2 >/dev/null
-check "its port has an error" wait_for 10 has_error veth102 .
+check "its port has an error" wait_for 10 has_error veth102
 refute "c1 reaches c2, which is gone" docker exec c1 ping -c1 -W1 192.168.1.102
 docker_reaches c1 192.168.1.1
