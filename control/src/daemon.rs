@@ -107,10 +107,9 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     reconciler.shut_down(cleanup).await?;
     tokio::task::yield_now().await;
     server.abort();
-    store.borrow_mut().flush()?;
     // Somebody may already have taken it away.
     let _ = std::fs::remove_file(&options.socket);
-    Ok(())
+    Ok(store.borrow_mut().flush()?)
 }
 
 /// Forgets what has not been heard of for too long.

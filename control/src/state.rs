@@ -147,13 +147,6 @@ impl State {
                 self.dataplane.send(worker, Command::Transmit { device: device.index, side: Box::new(tx) })?;
             }
         }
-        for (worker, socket) in device.workers.iter().zip(device.attachment.fds()) {
-            if let Err(error) = self.dataplane.watch(*worker, socket) {
-                tracing::error!(
-                    "{name}: worker {worker} cannot sleep on its socket and will miss packets: epoll_ctl: {error}"
-                );
-            }
-        }
         self.devices.insert(name.to_owned(), device);
         Ok(())
     }

@@ -24,14 +24,20 @@ pub struct XskRx {
     spare: Pool,
     /// Pieces of held packets in order, then those of a packet whose end has not yet arrived.
     segments: Vec<Segment>,
-    /// Of each held packet, where its pieces are in `segments`.
-    packets: Vec<Range<u32>>,
+    packets: Vec<Held>,
     /// Where in `segments` the packet that is arriving begins.
     arriving: usize,
     /// The packet that is arriving is being dropped up to its end.
     discarding: bool,
     faults: Arc<Faults>,
     socket: Option<Arc<Socket>>,
+}
+
+/// A whole packet: where its pieces are in [`XskRx::segments`], and their octets together.
+struct Held {
+    first: u32,
+    end: u32,
+    len: u32,
 }
 
 impl XskRx {
@@ -89,12 +95,23 @@ impl XskRx {
     /// If fewer packets are held.
     #[inline]
     pub fn packet(&self, index: usize) -> Packet<'_> {
-        let range = &self.packets[index];
+        let held = &self.packets[index];
         let mut packet = Packet::default();
-        for segment in &self.segments[range.start as usize..range.end as usize] {
+        for segment in &self.segments[held.first as usize..held.end as usize] {
             packet.push(self.umem.octets(&segment.frame, segment.offset, segment.len));
         }
         packet
+    }
+
+    /// The first segment of the held packet number `index`, and the octets of the whole packet.
+    ///
+    /// # Panics
+    /// If fewer packets are held.
+    #[inline]
+    pub fn head(&self, index: usize) -> (&[u8], usize) {
+        let held = &self.packets[index];
+        let first = &self.segments[held.first as usize];
+        (self.umem.octets(&first.frame, first.offset, first.len), held.len as usize)
     }
 
     /// Gives the frames of all held packets back to the kernel. A packet whose end has not yet arrived stays.
@@ -138,14 +155,19 @@ impl XskRx {
     fn accept(&mut self, descriptor: Descriptor) {
         match descriptor::received(descriptor, &mut self.lent, self.umem.chunk_bytes()) {
             Ok(segment) if self.discarding => self.give_back(segment.frame),
-            Ok(segment) if self.segments.len() - self.arriving < SEGMENTS_MAX => self.segments.push(segment),
+            Ok(segment) if self.segments.len() - self.arriving < SEGMENTS_MAX => {
+                // The kernel wrote it on another core; by the time its header is read, it is here.
+                self.umem.prefetch(&segment.frame, segment.offset);
+                self.segments.push(segment);
+            }
             Ok(segment) => self.refuse(Fault::TooManySegments, Some(segment.frame)),
             Err((fault, frame)) => self.refuse(fault, frame),
         }
         if descriptor.options & libc::XDP_PKT_CONTD == 0 {
             let end = self.segments.len();
             if self.arriving < end {
-                self.packets.push(self.arriving as u32..end as u32);
+                let len = self.segments[self.arriving..].iter().map(|segment| segment.len).sum();
+                self.packets.push(Held { first: self.arriving as u32, end: end as u32, len });
             }
             self.arriving = end;
             self.discarding = false;

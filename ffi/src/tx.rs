@@ -81,6 +81,8 @@ pub struct XskTx {
     umem: Arc<Umem>,
     lent: Lent,
     free: Pool,
+    /// Of the packet that is being written, the frame that is filled first at the end.
+    open: ArrayVec<Frame, SEGMENTS_MAX>,
     abilities: TxAbilities,
     faults: Arc<Faults>,
     socket: Option<Arc<Socket>>,
@@ -100,7 +102,7 @@ impl XskTx {
         let count = frames.end - frames.start;
         let lent = Lent::new(frames.start, count);
         let free = Pool::new(carve(frames.start, count));
-        Self { tx, completion, umem, lent, free, abilities, faults, socket }
+        Self { tx, completion, umem, lent, free, open: ArrayVec::new(), abilities, faults, socket }
     }
 
     /// True if the kernel takes [`ChecksumRequest`]s; otherwise the caller must complete checksums itself.
@@ -114,7 +116,8 @@ impl XskTx {
     }
 
     /// Starts a packet of exactly `len` octets. If ring or frames are used up, looks once for completions.
-    #[inline]
+    // Always inlined, as are the writer's methods: a writer that is passed through memory costs more than what it does.
+    #[inline(always)]
     pub fn start(&mut self, len: usize) -> Result<TxWriter<'_>, TxRefused> {
         let capacity = self.capacity();
         let count = if len <= capacity { 1 } else { len.div_ceil(capacity) };
@@ -131,11 +134,10 @@ impl XskTx {
             self.note_index_faults();
             return Err(TxRefused::RingFull);
         }
-        let mut frames = ArrayVec::new();
         for _ in 0..count {
-            frames.extend(self.free.take());
+            self.open.extend(self.free.take());
         }
-        Ok(TxWriter { tx: self, frames, len, current: 0, at: 0, written: 0 })
+        Ok(TxWriter { tx: self, current: count - 1, len, at: 0, written: 0 })
     }
 
     /// Hands what is queued to the kernel and takes back frames that it is done with. Calls the kernel again while that makes
@@ -185,6 +187,29 @@ impl XskTx {
         (self.umem.chunk_bytes() - START) as usize
     }
 
+    /// The chunk of the open packet's first frame.
+    #[inline]
+    fn first_open(&mut self) -> &mut [u8] {
+        let last = self.open.len() - 1;
+        self.umem.octets_mut(&mut self.open[last])
+    }
+
+    /// Writes `struct xsk_tx_metadata` before the packet; returns the option that says so.
+    #[inline]
+    fn write_metadata(&mut self, request: ChecksumRequest, first_len: usize) -> u32 {
+        let fits = usize::from(request.start) + usize::from(request.offset) + 2 <= first_len;
+        if !fits || !self.abilities.checksum {
+            self.faults.add(Fault::ChecksumRequest);
+            return 0;
+        }
+        let metadata = &mut self.first_open()[..START as usize];
+        metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
+        metadata[8..10].copy_from_slice(&request.start.to_ne_bytes());
+        metadata[10..12].copy_from_slice(&request.offset.to_ne_bytes());
+        metadata[12..16].fill(0);
+        libc::XDP_TX_METADATA
+    }
+
     #[inline]
     fn note_index_faults(&mut self) {
         for _ in 0..self.tx.take_index_faults() + self.completion.take_index_faults() {
@@ -207,9 +232,8 @@ fn state_of(answer: Result<(), Errno>) -> TxState {
 /// A packet that is being written. Dropped without commit, it leaves nothing behind.
 pub struct TxWriter<'a> {
     tx: &'a mut XskTx,
-    frames: ArrayVec<Frame, SEGMENTS_MAX>,
     len: usize,
-    /// Which frame is written next, and where in it, from the packet's first octet in that frame.
+    /// Which of the open frames is written next, and where in it, from the packet's first octet in that frame.
     current: usize,
     at: usize,
     written: usize,
@@ -226,7 +250,7 @@ impl TxWriter<'_> {
     ///
     /// # Panics
     /// If more are appended than were announced to [`XskTx::start`].
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, octets: &[u8]) {
         assert!(octets.len() <= self.len - self.written, "more octets than announced");
         self.written += octets.len();
@@ -234,11 +258,11 @@ impl TxWriter<'_> {
         let mut rest = octets;
         while !rest.is_empty() {
             if self.at == capacity {
-                self.current += 1;
+                self.current -= 1;
                 self.at = 0;
             }
             let (now, later) = rest.split_at(rest.len().min(capacity - self.at));
-            let chunk = self.tx.umem.octets_mut(&mut self.frames[self.current]);
+            let chunk = self.tx.umem.octets_mut(&mut self.tx.open[self.current]);
             chunk[START as usize + self.at..][..now.len()].copy_from_slice(now);
             self.at += now.len();
             rest = later;
@@ -253,7 +277,7 @@ impl TxWriter<'_> {
     pub fn patch(&mut self, offset: usize, octets: &[u8]) {
         let end = self.written.min(self.tx.capacity());
         assert!(offset <= end && octets.len() <= end - offset, "patch beyond the first frame");
-        let chunk = self.tx.umem.octets_mut(&mut self.frames[0]);
+        let chunk = self.tx.first_open();
         chunk[START as usize + offset..][..octets.len()].copy_from_slice(octets);
     }
 
@@ -262,16 +286,17 @@ impl TxWriter<'_> {
     ///
     /// # Panics
     /// If fewer octets were appended than announced.
-    #[inline]
-    pub fn commit(mut self, checksum: Option<ChecksumRequest>) {
+    #[inline(always)]
+    pub fn commit(self, checksum: Option<ChecksumRequest>) {
         assert_eq!(self.written, self.len, "fewer octets than announced");
         let capacity = self.tx.capacity();
         let mut options = 0;
         if let Some(request) = checksum {
-            options |= self.write_metadata(request, self.len.min(capacity));
+            options |= self.tx.write_metadata(request, self.len.min(capacity));
         }
         let mut rest = self.len;
-        for frame in std::mem::take(&mut self.frames) {
+        // Taken from the end, they come in the order in which they were filled; none stays for `drop` to give back.
+        while let Some(frame) = self.tx.open.pop() {
             let len = rest.min(capacity);
             rest -= len;
             if rest > 0 {
@@ -284,28 +309,12 @@ impl TxWriter<'_> {
             options = 0;
         }
     }
-
-    /// Writes `struct xsk_tx_metadata` before the packet; returns the option that says so.
-    #[inline]
-    fn write_metadata(&mut self, request: ChecksumRequest, first_len: usize) -> u32 {
-        let fits = usize::from(request.start) + usize::from(request.offset) + 2 <= first_len;
-        if !fits || !self.tx.abilities.checksum {
-            self.tx.faults.add(Fault::ChecksumRequest);
-            return 0;
-        }
-        let metadata = &mut self.tx.umem.octets_mut(&mut self.frames[0])[..START as usize];
-        metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
-        metadata[8..10].copy_from_slice(&request.start.to_ne_bytes());
-        metadata[10..12].copy_from_slice(&request.offset.to_ne_bytes());
-        metadata[12..16].fill(0);
-        libc::XDP_TX_METADATA
-    }
 }
 
 impl Drop for TxWriter<'_> {
     #[inline]
     fn drop(&mut self) {
-        for frame in self.frames.drain(..) {
+        while let Some(frame) = self.tx.open.pop() {
             self.tx.free.put(frame);
         }
     }

@@ -3,6 +3,7 @@
 //! A chunk is reached only through its [`Frame`], the one handle to it, so octets that the kernel may be writing are never
 //! borrowed: while the kernel has a chunk, there is no handle.
 
+use crate::cpu;
 use crate::error::SyscallError;
 use crate::frame::Frame;
 use rustix::fs::MemfdFlags;
@@ -101,6 +102,12 @@ impl Umem {
         // SAFETY: `start` checks that the chunk lies in the area, the line above that the octets lie in the chunk. The frame
         // is the chunk's only handle and borrowed shared, so nobody writes while the slice lives.
         unsafe { std::slice::from_raw_parts(self.start(frame).add(offset as usize), len as usize) }
+    }
+
+    /// Has the cache line of octet `offset` of the frame's chunk fetched, for who reads it soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, frame: &Frame, offset: u32) {
+        cpu::prefetch(self.start(frame).wrapping_add(offset as usize));
     }
 
     /// The whole chunk of the frame, to write.

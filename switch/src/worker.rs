@@ -11,6 +11,7 @@ use crate::path::{checksum, egress, learn, lookup, parse, reserved, rx, vlan_in}
 use crate::port::Receive;
 use crate::time::Instant;
 use rtrb::{Consumer, Producer, RingBuffer};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// One forwarding thread's state. It owns receive queues and transmitting sides, and shares nothing that it writes but
@@ -185,6 +186,11 @@ impl Worker {
         let mut exit = Exit { config, worker: self.index, sides, crossing, counters };
         let workers = exit.crossing.workers();
         egress::arrivals(&mut exit, CROSSING_RING * workers);
+    }
+
+    /// What to poll for packets.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.queues.iter().filter_map(|queue| queue.side.descriptor())
     }
 
     /// True while commands or other workers' packets wait: what a worker must look at once more before it sleeps.

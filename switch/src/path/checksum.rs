@@ -50,7 +50,7 @@ pub enum Unfinished {
 pub fn run(batch: &mut Batch, side: &dyn Receive, device: DeviceIndex, config: &Snapshot) {
     if config.device(device).is_some_and(|device| device.partial_checksums) {
         for (i, meta) in batch.live() {
-            meta.unfinished = find(side.packet(i).head(), meta.len as usize, meta.payload_offset(), meta.ethertype);
+            meta.unfinished = find(side.head(i).0, meta.len as usize, meta.payload_offset(), meta.ethertype);
         }
     }
 }

@@ -16,9 +16,9 @@ use crate::wire::{ethernet, vlan};
 pub fn run(batch: &mut Batch, side: &dyn Receive, device: DeviceIndex, config: &Snapshot) {
     let ingress = config.device(device).map(|device| &device.ingress);
     for (i, meta) in batch.all() {
-        let packet = side.packet(i);
-        meta.len = packet.len() as u32;
-        if let Err(reason) = one(meta, packet.head(), ingress, config) {
+        let (head, len) = side.head(i);
+        meta.len = len as u32;
+        if let Err(reason) = one(meta, head, ingress, config) {
             meta.fate = Fate::Dropped(reason);
         }
     }

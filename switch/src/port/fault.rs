@@ -123,6 +123,10 @@ impl<P: Receive> Receive for Fault<P> {
         self.shown.get(index).map_or_else(Packet::default, |index| self.port.packet(*index))
     }
 
+    fn head(&self, index: usize) -> (&[u8], usize) {
+        self.shown.get(index).map_or((&[], 0), |index| self.port.head(*index))
+    }
+
     fn release(&mut self) {
         self.shown.clear();
         self.port.release();

@@ -186,6 +186,12 @@ impl Receive for MemoryReceive {
         packet
     }
 
+    fn head(&self, index: usize) -> (&[u8], usize) {
+        let octets = self.held.get(index).map_or(&[][..], |frame| &frame.octets);
+        let segment = self.segment.max(octets.len().div_ceil(SEGMENTS_MAX));
+        (&octets[..segment.min(octets.len())], octets.len())
+    }
+
     fn release(&mut self) {
         let mut inner = self.queue.lock();
         self.held.drain(..).for_each(|frame| inner.put_back(frame));

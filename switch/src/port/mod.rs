@@ -10,15 +10,24 @@ pub mod xsk;
 use crate::path::edit::Edit;
 use crate::reason::Reason;
 use shunt_ffi::Packet;
+use std::os::fd::BorrowedFd;
 
 /// The receiving side of one queue of a device.
 pub trait Receive: Send {
+    /// What to poll for packets; `None` for a queue that no descriptor stands for.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Takes up to `max` packets, which stay readable until [`Receive::release`]. Returns how many are held.
     /// Called only when none are held.
     fn receive(&mut self, max: usize) -> usize;
 
     /// The held packet number `index`, below what [`Receive::receive`] returned.
     fn packet(&self, index: usize) -> Packet<'_>;
+
+    /// The first segment of the held packet number `index`, which holds its headers, and the octets of the whole packet.
+    fn head(&self, index: usize) -> (&[u8], usize);
 
     /// Gives the frames of all held packets back to whoever fills them.
     fn release(&mut self);

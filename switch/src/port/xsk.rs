@@ -4,6 +4,7 @@ use super::{Receive, Transmit};
 use crate::path::edit::{Edit, Write};
 use crate::reason::Reason;
 use shunt_ffi::{ChecksumRequest, Packet, TxRefused, TxState, TxWriter, XskRx, XskTx};
+use std::os::fd::BorrowedFd;
 
 impl Receive for XskRx {
     fn receive(&mut self, max: usize) -> usize {
@@ -14,6 +15,14 @@ impl Receive for XskRx {
         XskRx::packet(self, index)
     }
 
+    fn head(&self, index: usize) -> (&[u8], usize) {
+        XskRx::head(self, index)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.as_fd()
+    }
+
     fn release(&mut self) {
         XskRx::release(self);
     }
@@ -22,16 +31,22 @@ impl Receive for XskRx {
 impl Transmit for XskTx {
     fn send(&mut self, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason> {
         let len = edit.len(packet);
-        let refused = match self.start(len) {
-            Ok(writer) => return Ok(write(writer, packet, edit)),
-            Err(refused) => refused,
-        };
-        // Once more after the kernel was told to transmit: a burst may be larger than the ring. This also finds a device that
-        // was down to be up again.
-        let flush = XskTx::flush(self);
-        match self.start(len) {
-            Ok(writer) => Ok(write(writer, packet, edit)),
-            Err(_) => Err(reason(refused, flush.state)),
+        let mut earlier = None;
+        loop {
+            let refused = match self.start(len) {
+                Ok(mut writer) => {
+                    edit.write(packet, &mut writer);
+                    writer.commit(edit.request().map(|(start, offset)| ChecksumRequest { start, offset }));
+                    return Ok(len);
+                }
+                Err(refused) => refused,
+            };
+            if let Some(reason) = earlier {
+                return Err(reason);
+            }
+            // Once more after the kernel was told to transmit: a burst may be larger than the ring. This also finds a device
+            // that was down to be up again.
+            earlier = Some(reason(refused, XskTx::flush(self).state));
         }
     }
 
@@ -43,6 +58,7 @@ impl Transmit for XskTx {
 }
 
 impl Write for TxWriter<'_> {
+    #[inline]
     fn append(&mut self, octets: &[u8]) {
         TxWriter::append(self, octets);
     }
@@ -50,15 +66,6 @@ impl Write for TxWriter<'_> {
     fn patch(&mut self, offset: usize, octets: &[u8]) {
         TxWriter::patch(self, offset, octets);
     }
-}
-
-/// Writes and queues the copy; returns its length.
-#[inline]
-fn write(mut writer: TxWriter<'_>, packet: &Packet<'_>, edit: &Edit) -> usize {
-    edit.write(packet, &mut writer);
-    let len = writer.len();
-    writer.commit(edit.request().map(|(start, offset)| ChecksumRequest { start, offset }));
-    len
 }
 
 fn reason(refused: TxRefused, state: TxState) -> Reason {

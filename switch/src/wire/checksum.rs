@@ -20,9 +20,9 @@ impl Sum {
         let mut rest = [0; 4];
         rest[..quads.remainder().len()].copy_from_slice(quads.remainder());
         sum += u64::from(u32::from_ne_bytes(rest));
-        let folded = fold(sum);
-        // After an odd number of octets the next one is the low half of its word.
-        self.words += u64::from(if self.odd { folded.swap_bytes() } else { folded });
+        // After an odd number of octets the next one is the low half of its word. Else there is no need to fold yet: 2^32 is 1
+        // in this arithmetic, and the sum of a packet is far from 2^64.
+        self.words += if self.odd { u64::from(fold(sum).swap_bytes()) } else { sum };
         self.odd ^= octets.len() % 2 == 1;
     }
 
