@@ -30,7 +30,8 @@ check "the first reaches the last" wait_for 5 eval '[ "$(counter p$N .tx_packets
 gone() { kill -KILL "$SHUNTD_PID"; while sleep 0.05 && [ "$(programs)" != 0 ]; do :; done; } # looking takes 50 ms, too
 in_ms gone
 ok "killed: all devices back in $MS ms"
-check "within 1 s (and 0.5 s to look)" test $MS -lt 1500
+# A quiet machine takes less than 1 s, one whose cores spin for somebody else longer; sockets before programs would take 13 s.
+check "within 1 s, or 6 s on a busy machine" test $MS -lt 6000
 in_ms wait "$SHUNTD_PID" # its sockets take longer
 ok "the process is gone $MS ms later"
 in_ms start_shuntd
