@@ -14,7 +14,7 @@ use crate::socket::{Copying, RingSizes, Rings, Socket};
 use crate::tx::{TxAbilities, XskTx};
 use crate::umem::{CHUNK_BYTES, Umem};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -296,11 +296,6 @@ impl Attachment {
             }
         }
         sum
-    }
-
-    /// The sockets, one for each queue, to poll.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.queues.iter().map(|queue| queue.socket.as_fd())
     }
 }
 

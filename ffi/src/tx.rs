@@ -281,13 +281,13 @@ impl TxWriter<'_> {
         chunk[START as usize + offset..][..octets.len()].copy_from_slice(octets);
     }
 
-    /// Queues the packet; the kernel sees it at the next flush. A request that reaches beyond the first frame is left out and
+    /// Queues the packet; the kernel sees it at the next flush, and nothing can be written to it any more. A request that reaches beyond the first frame is left out and
     /// counted: the kernel would stop at such a packet for ever.
     ///
     /// # Panics
     /// If fewer octets were appended than announced.
     #[inline(always)]
-    pub fn commit(self, checksum: Option<ChecksumRequest>) {
+    pub fn commit(&mut self, checksum: Option<ChecksumRequest>) {
         assert_eq!(self.written, self.len, "fewer octets than announced");
         let capacity = self.tx.capacity();
         let mut options = 0;
@@ -295,6 +295,7 @@ impl TxWriter<'_> {
             options |= self.tx.write_metadata(request, self.len.min(capacity));
         }
         let mut rest = self.len;
+        (self.len, self.written) = (0, 0);
         // Taken from the end, they come in the order in which they were filled; none stays for `drop` to give back.
         while let Some(frame) = self.tx.open.pop() {
             let len = rest.min(capacity);
@@ -366,6 +367,7 @@ mod tests {
         writer.append(&[0; 60]);
         writer.patch(58, &[1, 2]);
         writer.commit(None);
+        drop(writer);
         tx.flush();
         assert_eq!(kernel.transmit().expect("flushed").0[56..], [0, 0, 1, 2]);
     }

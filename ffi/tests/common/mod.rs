@@ -144,6 +144,7 @@ pub fn send(tx: &mut XskTx, octets: &[u8], checksum: Option<shunt_ffi::ChecksumR
         writer.append(piece);
     }
     writer.commit(checksum);
+    drop(writer);
     tx.flush()
 }
 
