@@ -267,7 +267,10 @@ impl<T: Entry> Consumer<T> {
             // Acquire: pairs with the release of the producer index in the kernel's __xskq_prod_submit, so that the entries
             // are read as written.
             let produced = self.ring.producer_index().load(Acquire);
-            if produced.wrapping_sub(self.released) > self.ring.size {
+            // Between what we have read and a whole ring after what we have released: an index that goes back would have us
+            // read on for 2^32 entries.
+            let ahead = produced.wrapping_sub(self.released);
+            if ahead > self.ring.size || ahead < self.read.wrapping_sub(self.released) {
                 self.index_faults += 1;
                 return None;
             }
@@ -313,6 +316,19 @@ mod tests {
 
     fn ends(size: u32, start: u32) -> (Producer<u64>, Consumer<u64>) {
         Ring::heap(size, start).into_ends()
+    }
+
+    #[test]
+    fn a_producer_that_goes_back_is_a_fault_and_not_a_ring_full_of_entries() {
+        let (mut producer, mut consumer) = ends(8, u32::MAX - 1);
+        assert!((0..4).all(|n| producer.write(n)));
+        producer.publish();
+        assert!((0..4).all(|n| consumer.read() == Some(n)));
+        // Not released yet: the index lies within a ring of what was released, but before what was read.
+        producer.play_index(u32::MAX);
+        assert_eq!((consumer.read(), consumer.take_index_faults()), (None, 1));
+        producer.play_index(2);
+        assert_eq!((consumer.read(), consumer.take_index_faults()), (None, 0));
     }
 
     #[test]

@@ -239,6 +239,19 @@ pub struct TxWriter<'a> {
     written: usize,
 }
 
+/// Copies all of `from` to `to`, which is as long. Short packets come by the million: for them two or four moves of fixed
+/// length, which may overlap, are a fraction of a call of memcpy.
+#[inline(always)]
+fn copy(from: &[u8], to: &mut [u8]) {
+    const PART: usize = 32;
+    let mut part = |at: usize| to[at..at + PART].copy_from_slice(&from[at..at + PART]);
+    match from.len() {
+        len @ 32..=64 => [0, len - PART].into_iter().for_each(part),
+        len @ 65..=128 => [0, PART, len - 2 * PART, len - PART].into_iter().for_each(&mut part),
+        _ => to.copy_from_slice(from),
+    }
+}
+
 impl TxWriter<'_> {
     /// Octets announced to [`XskTx::start`].
     #[allow(clippy::len_without_is_empty)]
@@ -263,7 +276,7 @@ impl TxWriter<'_> {
             }
             let (now, later) = rest.split_at(rest.len().min(capacity - self.at));
             let chunk = self.tx.umem.octets_mut(&mut self.tx.open[self.current]);
-            chunk[START as usize + self.at..][..now.len()].copy_from_slice(now);
+            copy(now, &mut chunk[START as usize + self.at..][..now.len()]);
             self.at += now.len();
             rest = later;
         }

@@ -5,7 +5,7 @@
 //! [`Reason::TxDown`], [`Reason::CrossingFull`].
 
 use crate::batch::Batch;
-use crate::config::{DeviceIndex, PortIndex, Snapshot};
+use crate::config::{DeviceIndex, Port, PortIndex, Snapshot};
 use crate::counters::{WorkerCounters, port_counters};
 use crate::crossing::{Crossing, Parcel};
 use crate::limits::DEVICES_MAX;
@@ -153,8 +153,11 @@ impl Exit<'_> {
     fn unpack(&mut self, parcel: &Parcel) {
         let mut meta = parcel.meta;
         let packet = Packet::contiguous(parcel.octets());
-        for port in &parcel.ports {
-            self.local_copy(&mut meta, &packet, *port);
+        for index in &parcel.ports {
+            match self.config.port(*index) {
+                Some(port) => self.local_copy(&mut meta, &packet, *index, port),
+                None => self.dropped(*index, Reason::StalePort),
+            }
         }
     }
 
@@ -167,7 +170,7 @@ impl Exit<'_> {
             _ => self.worker,
         };
         if home == self.worker {
-            self.local_copy(meta, packet, index);
+            self.local_copy(meta, packet, index, port);
         } else if !self.crossing.carry(home, meta, packet, index) {
             self.dropped(index, Reason::CrossingFull);
         }
@@ -175,9 +178,7 @@ impl Exit<'_> {
 
     /// Sends one copy by a device of this worker.
     #[inline]
-    fn local_copy(&mut self, meta: &mut Meta, packet: &Packet<'_>, index: PortIndex) {
-        let config = self.config;
-        let Some(port) = config.port(index) else { return self.dropped(index, Reason::StalePort) };
+    fn local_copy(&mut self, meta: &mut Meta, packet: &Packet<'_>, index: PortIndex, port: &Port) {
         if packet.len() > meta.payload_offset() + port.mtu as usize {
             return self.dropped(index, Reason::MtuExceeded);
         }
@@ -190,7 +191,7 @@ impl Exit<'_> {
         edit.set_checksum(checksum::finish(meta, packet, port.complete_checksums));
         match self.sides.send(port.device, packet, &edit) {
             Ok(octets) => {
-                let counters = port_counters(config, index, usize::from(self.worker), &self.counters.unattributed);
+                let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
                 counters.tx_packets.add(1);
                 counters.tx_bytes.add(octets as u64);
             }
