@@ -34,7 +34,7 @@ pub struct QueueOptions {
 
 impl Default for QueueOptions {
     fn default() -> Self {
-        Self { ring_entries: 256, frames: 512, chunk_bytes: 2048, tx_budget: 64 }
+        Self { ring_entries: 256, frames: 512, chunk_bytes: 2048, tx_budget: 128 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How much of each thing can there be?
 
 /// Packets taken from a queue at one visit.
-pub const BURST: usize = 64;
+pub const BURST: usize = 128;
 /// Ports of all bridges together; a port number fits a `u16` with room for "none".
 pub const PORTS_MAX: usize = 8192;
 /// Network devices that ports use: at most one for each port.
