@@ -7,7 +7,9 @@ use crate::clock::Clock;
 use crate::commands::{self, Context, Exit};
 use crate::dataplane::{Dataplane, Tuning};
 use crate::datum::{Atom, Datum};
+use crate::history::{self, History};
 use crate::kernel::Kernel;
+use crate::logging::Logging;
 use crate::reconcile::Reconciler;
 use crate::remembered::Remembered;
 use crate::rpc::{self, Daemon, Peer};
@@ -19,11 +21,10 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 /// What the command line says.
-#[derive(Debug, Clone)]
 pub struct Options {
     /// The control socket.
     pub socket: PathBuf,
@@ -35,13 +36,17 @@ pub struct Options {
     pub queue: QueueOptions,
     /// How workers wait.
     pub tuning: Tuning,
+    /// What is logged.
+    pub logging: Logging,
 }
 
-/// How often learned addresses are looked at for ageing, and refused devices for another try.
+/// How often learned addresses are looked at for ageing, status columns are written to the disk, and refused devices for another try.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM, SIGINT or the `exit` command. The error is one line for the operator.
 pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    // One that comes while devices are attached is obeyed after that.
+    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     shunt_ffi::kernel::check()?;
     shunt_ffi::kernel::raise_limits()?;
     let store = Rc::new(RefCell::new(Store::open(&options.state)?));
@@ -59,47 +64,16 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     reconciler.reconcile().await?;
     reconciler.clean_up_after_crash().await;
 
-    let frontend = Rc::new(RefCell::new(Frontend {
-        state: Rc::clone(&state),
-        dirty: Rc::default(),
-        stop: Rc::default(),
-        exit: None,
-    }));
-    let (dirty, stop) = (Rc::clone(&frontend.borrow().dirty), Rc::clone(&frontend.borrow().stop));
+    let frontend = Rc::new(RefCell::new(Frontend::new(&state, &store, options.logging)));
     let written = Rc::new(Notify::new());
     let listener = rpc::listen(&options.socket)?;
     let server =
         rpc::serve(listener, Rc::clone(&store), Rc::clone(&frontend) as Rc<RefCell<dyn Daemon>>, Rc::clone(&written));
     let server = tokio::task::spawn_local(server);
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut tick = tokio::time::interval(TICK);
-    let mut statistics = Box::pin(tokio::time::sleep(reconciler.statistics_interval()));
     tracing::info!("serving {}, workers on cores {:?}", options.socket.display(), options.cores);
     // Without systemd there is nobody to notify, and that is fine.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    loop {
-        tokio::select! {
-            () = dirty.notified() => reconciler.reconcile().await?,
-            link = reconciler.link_changed() => {
-                link?;
-                reconciler.reconcile().await?;
-            }
-            _ = tick.tick() => {
-                age(&state.borrow());
-                if reconciler.has_failures() {
-                    reconciler.reconcile().await?;
-                }
-            }
-            () = &mut statistics => {
-                reconciler.refresh_statistics().await;
-                statistics.as_mut().reset(tokio::time::Instant::now() + reconciler.statistics_interval());
-            }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            () = stop.notified() => break,
-        }
-        written.notify_one();
-    }
+    live(&mut reconciler, &frontend, &written, &mut signals).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("detaching from {} devices", state.borrow().devices.len());
     // The reply to `exit` goes out while devices are given back.
@@ -112,12 +86,55 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(store.borrow_mut().flush()?)
 }
 
-/// Forgets what has not been heard of for too long.
-fn age(state: &State) {
+/// Answers to whatever happens, until the end is asked for.
+async fn live(
+    reconciler: &mut Reconciler,
+    frontend: &RefCell<Frontend>,
+    written: &Notify,
+    signals: &mut [Signal; 2],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let (state, store) = (Rc::clone(&frontend.borrow().state), Rc::clone(&frontend.borrow().store));
+    let (dirty, stop) = (Rc::clone(&frontend.borrow().dirty), Rc::clone(&frontend.borrow().stop));
+    let [terminate, interrupt] = signals;
+    let mut tick = tokio::time::interval(TICK);
+    let mut sampling = tokio::time::interval(history::INTERVAL);
+    let mut statistics = Box::pin(tokio::time::sleep(reconciler.statistics_interval()));
+    loop {
+        tokio::select! {
+            () = dirty.notified() => reconciler.reconcile().await?,
+            link = reconciler.link_changed() => {
+                link?;
+                reconciler.reconcile().await?;
+            }
+            _ = tick.tick() => {
+                now_and_then(&state.borrow(), &mut store.borrow_mut());
+                if reconciler.has_failures() {
+                    reconciler.reconcile().await?;
+                }
+            }
+            _ = sampling.tick() => frontend.borrow_mut().history.sample(&state.borrow()),
+            () = &mut statistics => {
+                reconciler.refresh_statistics().await;
+                statistics.as_mut().reset(tokio::time::Instant::now() + reconciler.statistics_interval());
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = stop.notified() => return Ok(()),
+        }
+        written.notify_one();
+    }
+}
+
+/// Forgets what has not been heard of for too long, and writes status columns to the disk.
+fn now_and_then(state: &State, store: &mut Store) {
     let now = Clock::start().now();
     for bridge in state.bridges.values() {
         bridge.fdb.age(now, bridge.ageing_s);
+        if let Some(snooping) = &bridge.snooping {
+            snooping.age(now);
+        }
     }
+    store.flush_now_and_then();
 }
 
 /// Fills the columns in which OVS's tools look for the switch's kind and version.
@@ -150,16 +167,41 @@ fn os_release() -> (String, String) {
 /// What the protocol server reaches of the daemon.
 struct Frontend {
     state: Rc<RefCell<State>>,
+    store: Rc<RefCell<Store>>,
+    history: History,
+    logging: Logging,
     dirty: Rc<Notify>,
     stop: Rc<Notify>,
     exit: Option<Exit>,
+}
+
+impl Frontend {
+    fn new(state: &Rc<RefCell<State>>, store: &Rc<RefCell<Store>>, logging: Logging) -> Self {
+        Self {
+            state: Rc::clone(state),
+            store: Rc::clone(store),
+            history: History::default(),
+            logging,
+            dirty: Rc::default(),
+            stop: Rc::default(),
+            exit: None,
+        }
+    }
 }
 
 impl Daemon for Frontend {
     fn command(&mut self, name: &str, args: &[String]) -> Result<Value, String> {
         let mut state = self.state.borrow_mut();
         let now = Clock::start().now();
-        let mut context = Context { state: &mut state, now, exit: &mut self.exit, json: false };
+        let mut context = Context {
+            state: &mut state,
+            store: &self.store.borrow(),
+            history: &mut self.history,
+            logging: &self.logging,
+            now,
+            exit: &mut self.exit,
+            json: false,
+        };
         let answer = commands::run(&mut context, name, args);
         if self.exit.is_some() {
             self.stop.notify_one();

@@ -1,31 +1,38 @@
 //! How do the workers run, and how does the control thread reach them?
 //!
-//! A worker is a pinned thread around [`Worker::turn`]. It spins while packets come, for [`Tuning::spin`] after the last
-//! one, and then sleeps in `poll` on its sockets and a wake-up event. (Not `epoll`: the kernel would look at its list of
-//! watchers for each packet that is transmitted, awake or not, some 40 ns.) The control thread owns the other end of each
-//! worker's command and event rings; its calls here return when every worker has done what was asked.
+//! A worker is a pinned thread around [`Worker::turn`]. The control thread owns the other end of each worker's command and
+//! event rings; its calls here return when every worker has done what was asked. There are as many workers as there were
+//! ever cores for them at one time: one whose core is taken away sleeps, and gets the next core that is added.
 
-use crate::clock::Clock;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fd::{AsFd, OwnedFd};
-use shunt_ffi::cpu;
+mod thread;
+
 use shunt_switch::command::{self, Command, Event};
 use shunt_switch::config::{DeviceIndex, Snapshot};
 use shunt_switch::counters::{Counter, WorkerCounters};
-use shunt_switch::crossing::Wake;
-use shunt_switch::worker::{self, Worker};
+use shunt_switch::crossing::{self, Crossing, Wake};
+use shunt_switch::limits::WORKERS_MAX;
+use shunt_switch::port::{Receive, Transmit};
+use shunt_switch::worker::Worker;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use thread::{Shared, UNTIL_WOKEN};
 
 /// How workers spend their time.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
     /// How long a worker spins after the last packet before it sleeps.
     pub spin: Duration,
-    /// Never sleep.
+    /// Never sleep, unless the configuration says otherwise.
     pub busy_poll: bool,
+}
+
+impl Tuning {
+    /// Longest sleep where `pmd-sleep-max` is not set; none for no limit.
+    pub fn sleep_max(self) -> Option<Duration> {
+        self.busy_poll.then_some(Duration::ZERO)
+    }
 }
 
 /// Longest wait for workers to obey; they do within microseconds unless the machine starves them.
@@ -39,7 +46,7 @@ pub struct Stuck {
     core: usize,
 }
 
-/// Why the workers could not be started.
+/// Why workers could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An operating system call failed.
@@ -52,169 +59,215 @@ pub enum StartError {
         /// Its error.
         source: std::io::Error,
     },
-}
-
-/// What a worker and the control thread both see of each other.
-#[derive(Debug)]
-struct Shared {
-    wakeup: OwnedFd,
-    sleeping: AtomicBool,
-    stop: AtomicBool,
-    /// Time spent in turns that found work, and time since the start.
-    busy_ns: AtomicU64,
-    total_ns: AtomicU64,
-    busy_cycles: AtomicU64,
-}
-
-impl Wake for Shared {
-    fn wake(&self) {
-        // Pairs with the fence in `sleep`: either the worker sees what was queued, or we see that it sleeps.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed) {
-            self.ring();
-        }
-    }
-}
-
-impl Shared {
-    fn ring(&self) {
-        // The counter of an eventfd cannot overflow here: the sleeper resets it.
-        let _ = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
-    }
+    /// The workers that there are do not answer.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
 }
 
 struct Handle {
-    core: usize,
+    /// None while there is no core for it.
+    core: Option<usize>,
     shared: Arc<Shared>,
     rings: command::Handle,
     thread: Option<JoinHandle<()>>,
+    started: Instant,
 }
 
 /// All workers.
 pub struct Dataplane {
     workers: Vec<Handle>,
+    tuning: Tuning,
+    sleep_max_us: u64,
 }
 
-/// What `worker/show` tells of one worker.
-#[derive(Debug, Clone)]
+/// What the status commands tell of one worker, since its start.
+#[derive(Debug, Clone, Default)]
 pub struct Load {
-    /// The core that it is pinned to.
-    pub core: usize,
-    /// Share of its time, since the start, spent on packets: 0 to 1.
-    pub busy_share: f64,
+    /// The core that it is pinned to; none if there is none for it now.
+    pub core: Option<usize>,
+    /// Time since it was started.
+    pub total_ns: u64,
+    /// Time spent on packets.
+    pub busy_ns: u64,
+    /// Time-stamp counter cycles spent on packets.
+    pub busy_cycles: u64,
+    /// How often it slept.
+    pub sleeps: u64,
+    /// Time slept.
+    pub slept_ns: u64,
+    /// Turns.
+    pub turns: u64,
+    /// Turns that found work.
+    pub busy_turns: u64,
     /// Packets received.
     pub packets: u64,
-    /// Mean number of packets found at a visit that found any.
-    pub batch_mean: f64,
-    /// Time-stamp counter cycles in turns that found work, per packet.
-    pub cycles_per_packet: f64,
+    /// Visits to a queue that found packets.
+    pub bursts: u64,
+    /// Packets of which at least one copy was to leave.
+    pub forwarded: u64,
+    /// Copies that were to leave.
+    pub copies: u64,
+    /// Packets handed to other workers.
+    pub crossed: u64,
+}
+
+/// All sides of a device, back from the workers.
+#[derive(Default)]
+pub struct Recalled {
+    /// Queue number and receiving side.
+    pub receivers: Vec<(u16, Box<dyn Receive>)>,
+    /// Transmitting sides: any of them will do on any worker.
+    pub transmitters: Vec<Box<dyn Transmit>>,
 }
 
 impl Dataplane {
     /// Starts one worker on each of `cores`.
     pub fn start(cores: &[usize], tuning: Tuning) -> Result<Self, StartError> {
-        let system =
-            |core, call| move |source: rustix::io::Errno| StartError::System { core, call, source: source.into() };
-        let mut shared = Vec::new();
-        for &core in cores {
-            let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system(core, "eventfd"))?;
-            shared.push(Arc::new(Shared {
-                wakeup,
-                sleeping: AtomicBool::new(false),
-                stop: AtomicBool::new(false),
-                busy_ns: AtomicU64::new(0),
-                total_ns: AtomicU64::new(0),
-                busy_cycles: AtomicU64::new(0),
-            }));
-        }
-        let wakes: Vec<Arc<dyn Wake>> = shared.iter().map(|shared| Arc::clone(shared) as Arc<dyn Wake>).collect();
-        let mut workers = Vec::new();
-        for ((worker, rings), (&core, shared)) in worker::crew(&wakes).into_iter().zip(cores.iter().zip(&shared)) {
-            let own = Arc::clone(shared);
-            let thread = std::thread::Builder::new()
-                .name(format!("worker{core}"))
-                .spawn(move || run(worker, core, &own, tuning))
-                .map_err(|source| StartError::System { core, call: "thread spawn", source })?;
-            workers.push(Handle { core, shared: Arc::clone(shared), rings, thread: Some(thread) });
-        }
-        Ok(Self { workers })
+        let mut dataplane = Self { workers: Vec::new(), tuning, sleep_max_us: to_us(tuning.sleep_max()) };
+        dataplane.set_cores(cores)?;
+        Ok(dataplane)
     }
 
-    /// How many workers there are.
-    pub fn len(&self) -> usize {
-        self.workers.len()
+    /// From now on there is one worker on each of `cores`, at most [`WORKERS_MAX`]. Workers on other cores go to the cores
+    /// that are new, or have none: take their queues away before or after.
+    pub fn set_cores(&mut self, cores: &[usize]) -> Result<(), StartError> {
+        for handle in &mut self.workers {
+            handle.core = handle.core.filter(|core| cores.contains(core));
+        }
+        for &core in cores.iter().take(WORKERS_MAX) {
+            if self.workers.iter().any(|handle| handle.core == Some(core)) {
+                continue;
+            }
+            match self.workers.iter_mut().find(|handle| handle.core.is_none()) {
+                Some(handle) => {
+                    handle.core = Some(core);
+                    handle.shared.core.store(core, Ordering::Relaxed);
+                    handle.shared.ring();
+                }
+                None => self.start_worker(core)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Never true: there is at least one core.
-    pub fn is_empty(&self) -> bool {
-        self.workers.is_empty()
+    fn start_worker(&mut self, core: usize) -> Result<(), StartError> {
+        let system = |call| move |source| StartError::System { core, call, source };
+        let shared = Shared::new(core, self.sleep_max_us).map_err(|errno| system("eventfd")(errno.into()))?;
+        let (shared, index) = (Arc::new(shared), self.workers.len());
+        let (mut worker, rings) = Worker::new(index as u16, Crossing::default());
+        let wake: Arc<dyn Wake> = Arc::clone(&shared) as Arc<dyn Wake>;
+        for other in 0..index {
+            let its: Arc<dyn Wake> = Arc::clone(&self.workers[other].shared) as Arc<dyn Wake>;
+            let (ours, theirs) = crossing::way(&wake, &its);
+            worker.meet(other as u16, ours);
+            self.send(other, Command::Meet { worker: index as u16, way: theirs })?;
+        }
+        let (own, spin) = (Arc::clone(&shared), self.tuning.spin);
+        let thread = std::thread::Builder::new()
+            .name(format!("worker{core}"))
+            .spawn(move || thread::run(worker, &own, spin))
+            .map_err(system("thread spawn"))?;
+        self.workers.push(Handle { core: Some(core), shared, rings, thread: Some(thread), started: Instant::now() });
+        Ok(())
+    }
+
+    /// How long a worker may sleep at a time: zero for never, none for no limit.
+    pub fn set_sleep_max(&mut self, limit: Option<Duration>) {
+        let us = to_us(limit);
+        if std::mem::replace(&mut self.sleep_max_us, us) != us {
+            for handle in &self.workers {
+                handle.shared.sleep_max_us.store(us, Ordering::Relaxed);
+                handle.shared.ring();
+            }
+        }
+    }
+
+    /// As [`Dataplane::set_sleep_max`]; without an argument of its own, what is in force.
+    pub fn sleep_max(&self) -> Option<Duration> {
+        (self.sleep_max_us != UNTIL_WOKEN).then(|| Duration::from_micros(self.sleep_max_us))
+    }
+
+    /// How the workers were started.
+    pub fn tuning(&self) -> Tuning {
+        self.tuning
+    }
+
+    /// The core of each worker, in worker order.
+    pub fn cores(&self) -> Vec<Option<usize>> {
+        self.workers.iter().map(|handle| handle.core).collect()
     }
 
     /// Gives `worker` a command; waits while its ring is full.
     pub fn send(&mut self, worker: usize, command: Command) -> Result<(), Stuck> {
-        let deadline = Instant::now() + OBEY_TIMEOUT;
+        let mut patience = Patience::new();
         let handle = &mut self.workers[worker];
         let mut command = command;
         while let Err(rtrb::PushError::Full(back)) = handle.rings.commands.push(command) {
             command = back;
             handle.shared.ring();
-            pause(deadline).map_err(|()| Stuck { worker, core: handle.core })?;
+            patience.wait().map_err(|()| handle.stuck(worker))?;
         }
         handle.shared.wake();
         Ok(())
     }
 
+    fn send_all(&mut self, command: impl Fn() -> Command) -> Result<(), Stuck> {
+        (0..self.workers.len()).try_for_each(|worker| self.send(worker, command()))
+    }
+
     /// Puts `snapshot` in force on all workers. When this returns, no worker reads an older one.
     pub fn install(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), Stuck> {
-        for worker in 0..self.len() {
-            self.send(worker, Command::Install(Arc::clone(snapshot)))?;
-        }
+        self.send_all(|| Command::Install(Arc::clone(snapshot)))?;
         self.each_answers(
             |event| matches!(event, Event::Installed { generation, .. } if *generation == snapshot.generation),
+            drop,
         )
     }
 
-    /// Takes every side of `device` away from all workers and drops them.
-    pub fn detach(&mut self, device: DeviceIndex) -> Result<(), Stuck> {
-        for worker in 0..self.len() {
-            self.send(worker, Command::Detach(device))?;
-        }
-        self.each_answers(|event| matches!(event, Event::Detached(index) if *index == device))
+    /// Takes every side of `device` away from all workers.
+    pub fn recall(&mut self, device: DeviceIndex) -> Result<Recalled, Stuck> {
+        self.send_all(|| Command::Detach(device))?;
+        let mut recalled = Recalled::default();
+        self.each_answers(
+            |event| matches!(event, Event::Detached(index) if *index == device),
+            |event| match event {
+                Event::ReceiveReturned(_, queue, side) => recalled.receivers.push((queue, side)),
+                Event::TransmitReturned(_, side) => recalled.transmitters.push(side),
+                _ => {}
+            },
+        )?;
+        Ok(recalled)
     }
 
-    /// Waits until each worker has sent an event that `is_answer`; what the other events bring back is dropped here.
-    fn each_answers(&mut self, is_answer: impl Fn(&Event) -> bool) -> Result<(), Stuck> {
-        let deadline = Instant::now() + OBEY_TIMEOUT;
+    /// Nothing is received from when this returns until [`Dataplane::resume`]; packets wait in their queues.
+    pub fn hold(&mut self) -> Result<(), Stuck> {
+        self.send_all(|| Command::Hold)?;
+        self.each_answers(|event| matches!(event, Event::Held), drop)
+    }
+
+    /// Ends [`Dataplane::hold`].
+    pub fn resume(&mut self) -> Result<(), Stuck> {
+        self.send_all(|| Command::Resume)
+    }
+
+    /// Waits until each worker has sent an event that `is_answer`; the events before go to `other`.
+    fn each_answers(&mut self, is_answer: impl Fn(&Event) -> bool, mut other: impl FnMut(Event)) -> Result<(), Stuck> {
+        let mut patience = Patience::new();
         for (worker, handle) in self.workers.iter_mut().enumerate() {
             loop {
                 match handle.rings.events.pop() {
                     Ok(event) if is_answer(&event) => break,
-                    Ok(_) => {}
-                    Err(_) => pause(deadline).map_err(|()| Stuck { worker, core: handle.core })?,
+                    Ok(event) => other(event),
+                    Err(_) => patience.wait().map_err(|()| handle.stuck(worker))?,
                 }
             }
         }
         Ok(())
     }
 
-    /// What each worker does with its time.
+    /// What each worker did with its time, in worker order.
     pub fn loads(&self) -> Vec<Load> {
-        let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
-        let load = |handle: &Handle| {
-            let (packets, bursts) =
-                (handle.rings.counters.packets.get(), handle.rings.counters.bursts.iter().map(Counter::get).sum());
-            Load {
-                core: handle.core,
-                busy_share: ratio(
-                    handle.shared.busy_ns.load(Ordering::Relaxed),
-                    handle.shared.total_ns.load(Ordering::Relaxed),
-                ),
-                packets,
-                batch_mean: ratio(packets, bursts),
-                cycles_per_packet: ratio(handle.shared.busy_cycles.load(Ordering::Relaxed), packets),
-            }
-        };
-        self.workers.iter().map(load).collect()
+        self.workers.iter().map(Handle::load).collect()
     }
 
     /// What each worker counts about itself.
@@ -223,12 +276,75 @@ impl Dataplane {
     }
 }
 
+impl Handle {
+    fn stuck(&self, worker: usize) -> Stuck {
+        Stuck { worker, core: self.shared.core.load(Ordering::Relaxed) }
+    }
+
+    fn load(&self) -> Load {
+        let (counters, read) = (&*self.rings.counters, |number: &AtomicU64| number.load(Ordering::Relaxed));
+        Load {
+            core: self.core,
+            total_ns: self.started.elapsed().as_nanos() as u64,
+            busy_ns: read(&self.shared.busy_ns),
+            busy_cycles: read(&self.shared.busy_cycles),
+            sleeps: read(&self.shared.sleeps),
+            slept_ns: read(&self.shared.slept_ns),
+            turns: counters.turns.get(),
+            busy_turns: counters.busy_turns.get(),
+            packets: counters.packets.get(),
+            bursts: counters.bursts.iter().map(Counter::get).sum(),
+            forwarded: counters.forwarded.get(),
+            copies: counters.copies.get(),
+            crossed: counters.crossed.get(),
+        }
+    }
+}
+
+impl Load {
+    /// What happened since `earlier`.
+    pub fn since(&self, earlier: &Load) -> Load {
+        Load {
+            core: self.core,
+            total_ns: self.total_ns - earlier.total_ns,
+            busy_ns: self.busy_ns - earlier.busy_ns,
+            busy_cycles: self.busy_cycles - earlier.busy_cycles,
+            sleeps: self.sleeps - earlier.sleeps,
+            slept_ns: self.slept_ns - earlier.slept_ns,
+            turns: self.turns - earlier.turns,
+            busy_turns: self.busy_turns - earlier.busy_turns,
+            packets: self.packets - earlier.packets,
+            bursts: self.bursts - earlier.bursts,
+            forwarded: self.forwarded - earlier.forwarded,
+            copies: self.copies - earlier.copies,
+            crossed: self.crossed - earlier.crossed,
+        }
+    }
+
+    /// Share of the time spent on packets: 0 to 1.
+    pub fn busy_share(&self) -> f64 {
+        ratio(self.busy_ns, self.total_ns)
+    }
+
+    /// Mean number of packets found at a visit that found any.
+    pub fn batch_mean(&self) -> f64 {
+        ratio(self.packets, self.bursts)
+    }
+
+    /// Time-stamp counter cycles in turns that found work, per packet.
+    pub fn cycles_per_packet(&self) -> f64 {
+        ratio(self.busy_cycles, self.packets)
+    }
+}
+
+/// `a / b`, 0 of nothing.
+pub fn ratio(a: u64, b: u64) -> f64 {
+    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+}
+
 impl Drop for Dataplane {
     fn drop(&mut self) {
-        for handle in &self.workers {
-            handle.shared.stop.store(true, Ordering::Release);
-            handle.shared.ring();
-        }
+        self.workers.iter().for_each(|handle| handle.shared.stop());
         for handle in &mut self.workers {
             if let Some(thread) = handle.thread.take() {
                 // A worker that panicked has already said so on stderr.
@@ -238,71 +354,35 @@ impl Drop for Dataplane {
     }
 }
 
-fn pause(deadline: Instant) -> Result<(), ()> {
-    if Instant::now() > deadline {
-        return Err(());
-    }
-    std::thread::sleep(Duration::from_micros(20));
-    Ok(())
+fn to_us(limit: Option<Duration>) -> u64 {
+    limit.map_or(UNTIL_WOKEN, |limit| u64::try_from(limit.as_micros()).unwrap_or(UNTIL_WOKEN))
 }
 
-/// A worker's thread, from pinning to the end.
-fn run(mut worker: Worker, core: usize, shared: &Shared, tuning: Tuning) {
-    if let Err(error) = cpu::pin(core) {
-        tracing::error!("worker for core {core} runs unpinned: {error}");
+/// Waiting for a worker: it mostly answers within microseconds, so that a nap would be the longest part of it.
+struct Patience {
+    since: Instant,
+}
+
+/// How long a core is kept busy with waiting.
+const EAGER: Duration = Duration::from_micros(200);
+/// The nap after that.
+const NAP: Duration = Duration::from_micros(20);
+
+impl Patience {
+    fn new() -> Self {
+        Self { since: Instant::now() }
     }
-    let clock = Clock::start();
-    let spin_ns = u64::try_from(tuning.spin.as_nanos()).unwrap_or(u64::MAX);
-    let mut now = clock.now();
-    let mut last_work = now;
-    let mut times = Times { ns: now.0, cycles: cpu::cycles() };
-    while !shared.stop.load(Ordering::Acquire) {
-        let turn = worker.turn(now);
-        now = clock.now();
-        times.account(shared, now.0, turn.packets > 0);
-        if turn.pending {
-            last_work = now;
-        } else if !tuning.busy_poll && now.0 - last_work.0 > spin_ns {
-            sleep(&worker, shared);
-            now = clock.now();
-            times.account(shared, now.0, false);
-            last_work = now;
+
+    fn wait(&mut self) -> Result<(), ()> {
+        let waited = self.since.elapsed();
+        if waited > OBEY_TIMEOUT {
+            return Err(());
+        }
+        if waited < EAGER {
+            std::thread::yield_now()
         } else {
-            std::hint::spin_loop();
+            std::thread::sleep(NAP)
         }
+        Ok(())
     }
-}
-
-/// Where a worker's time went, up to the last turn.
-struct Times {
-    ns: u64,
-    cycles: u64,
-}
-
-impl Times {
-    fn account(&mut self, shared: &Shared, now_ns: u64, busy: bool) {
-        let cycles = cpu::cycles();
-        let add = |to: &AtomicU64, n: u64| to.store(to.load(Ordering::Relaxed) + n, Ordering::Relaxed);
-        add(&shared.total_ns, now_ns - self.ns);
-        if busy {
-            add(&shared.busy_ns, now_ns - self.ns);
-            add(&shared.busy_cycles, cycles - self.cycles);
-        }
-        (self.ns, self.cycles) = (now_ns, cycles);
-    }
-}
-
-/// Sleeps until a socket has packets or somebody wakes us.
-fn sleep(worker: &Worker, shared: &Shared) {
-    shared.sleeping.store(true, Ordering::Relaxed);
-    std::sync::atomic::fence(Ordering::SeqCst);
-    if !worker.has_work() && !shared.stop.load(Ordering::Acquire) {
-        let sockets = worker.descriptors().chain([shared.wakeup.as_fd()]);
-        let mut watched: Vec<_> = sockets.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        // An interrupted wait is as good as a finished one: the next turn looks at everything anyway.
-        let _ = poll(&mut watched, None);
-    }
-    shared.sleeping.store(false, Ordering::Relaxed);
-    let mut count = [0; 8];
-    let _ = rustix::io::read(shared.wakeup.as_fd(), &mut count);
 }

@@ -22,13 +22,30 @@ pub enum DatumError {
     /// The value has the right shape but is outside the column's range, enumeration or size.
     #[error("constraint violation: {0}")]
     Constraint(String),
+    /// JSON that is not of the column's shape.
+    #[error("{problem}: {json}")]
+    Json {
+        /// What was expected.
+        problem: String,
+        /// The part that is something else.
+        json: Box<Value>,
+    },
+    /// A set or map has an element twice.
+    #[error("{0}")]
+    Duplicate(&'static str),
 }
 
 impl DatumError {
+    fn json(problem: impl Into<String>, json: &Value) -> DatumError {
+        DatumError::Json { problem: problem.into(), json: Box::new(json.clone()) }
+    }
+
     /// The text without the `constraint violation` in front.
     pub fn details(&self) -> &str {
         match self {
             DatumError::Syntax(text) | DatumError::Constraint(text) => text,
+            DatumError::Json { problem, .. } => problem,
+            DatumError::Duplicate(text) => text,
         }
     }
 }
@@ -111,6 +128,8 @@ impl Atom {
     pub fn to_json(&self) -> Value {
         match self {
             Atom::Integer(n) => Value::from(*n),
+            // A whole number is written as such.
+            Atom::Real(Real(r)) if r.fract() == 0.0 && r.abs() < EXACT_MAX => Value::from(*r as i64),
             Atom::Real(r) => Value::from(r.get()),
             Atom::Boolean(b) => Value::from(*b),
             Atom::String(s) => Value::from(s.as_str()),
@@ -134,15 +153,17 @@ impl Atom {
             AtomType::String => json.as_str().filter(|s| !s.contains('\0')).map(|s| Atom::String(s.to_owned())),
             AtomType::Uuid => return uuid(json, named).map(Atom::Uuid),
         };
-        atom.ok_or_else(|| DatumError::Syntax(format!("expected {kind}, got {}", brief(json))))
+        atom.ok_or_else(|| DatumError::json(format!("expected {kind}"), json))
     }
 }
 
+/// 2^53: every integer below is exact in a double.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
 /// An integer, also when written like `3.0`.
 fn integer(json: &Value) -> Option<i64> {
-    const LIMIT: f64 = 9_007_199_254_740_992.0; // 2^53: every integer below is exact in a double
     json.as_i64().or_else(|| match json.as_f64() {
-        Some(real) if json.is_f64() && real.fract() == 0.0 && real.abs() < LIMIT => Some(real as i64),
+        Some(real) if json.is_f64() && real.fract() == 0.0 && real.abs() < EXACT_MAX => Some(real as i64),
         _ => None,
     })
 }
@@ -153,31 +174,21 @@ fn uuid(json: &Value, named: Named<'_>) -> Result<Uuid, DatumError> {
     {
         match tag.as_str() {
             "uuid" => {
-                return parse_uuid(text).ok_or_else(|| DatumError::Syntax(format!("\"{text}\" is not a valid UUID")));
+                return parse_uuid(text)
+                    .ok_or_else(|| DatumError::json(format!("\"{text}\" is not a valid UUID"), json));
             }
             "named-uuid" => {
-                return named(text).ok_or_else(|| {
-                    DatumError::Syntax(format!("no row of this transaction is named \"{text}\" (uuid-name)"))
-                });
+                return named(text).ok_or_else(|| DatumError::json("there are no names of rows here", json));
             }
             _ => {}
         }
     }
-    Err(DatumError::Syntax(format!("expected [\"uuid\", ...] or [\"named-uuid\", ...], got {}", brief(json))))
+    Err(DatumError::json("expected [\"uuid\", <string>]", json))
 }
 
 /// A UUID in its one canonical form: 36 characters with hyphens, no braces, no prefix.
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
     (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
-}
-
-/// The start of a JSON text, short enough for an error message.
-fn brief(json: &Value) -> String {
-    let text = json.to_string();
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
 }
 
 /// Finds the row that a `named-uuid` stands for.
@@ -198,22 +209,21 @@ pub enum Datum {
 }
 
 impl Datum {
-    /// What a column of this type starts with: empty if it may be, else one default atom (the first allowed
-    /// one of an enumeration).
+    /// What a column of this type starts with: empty if it may be, else one default atom, be it allowed or not (RFC 7047 §5.2.1).
     pub fn default_of(column: &ColumnType) -> Datum {
-        let key = || column.key.default_atom();
+        let key = || Atom::default_of(column.key.kind);
         match &column.value {
             None if column.min == 0 => Datum::Set(BTreeSet::new()),
             None => Datum::Set([key()].into()),
             Some(_) if column.min == 0 => Datum::Map(BTreeMap::new()),
-            Some(value) => Datum::Map([(key(), value.default_atom())].into()),
+            Some(value) => Datum::Map([(key(), Atom::default_of(value.kind))].into()),
         }
     }
 
     /// Reads the wire form and checks every constraint of the column.
     pub fn from_json(json: &Value, column: &ColumnType, named: Named<'_>) -> Result<Datum, DatumError> {
         let datum = Datum::from_json_any_size(json, column, named)?;
-        column.check_size(datum.len())?;
+        column.check_size(datum.len()).map_err(|problem| DatumError::json(problem.details(), json))?;
         Ok(datum)
     }
 
@@ -227,28 +237,30 @@ impl Datum {
 
     fn set_from_json(json: &Value, key: &BaseType, named: Named<'_>) -> Result<Datum, DatumError> {
         let Some(elements) = tagged(json, "set") else {
+            if json.get(0).is_some_and(|tag| tag == "set") {
+                return Err(DatumError::json("expected [\"set\", <array>]", json));
+            }
             return Ok(Datum::Set([Atom::from_json(json, key, named)?].into()));
         };
         let mut set = BTreeSet::new();
         for element in elements {
             if !set.insert(Atom::from_json(element, key, named)?) {
-                return Err(DatumError::Syntax(format!("set contains {} twice", brief(element))));
+                return Err(DatumError::Duplicate("set contains duplicate"));
             }
         }
         Ok(Datum::Set(set))
     }
 
     fn map_from_json(json: &Value, key: &BaseType, value: &BaseType, named: Named<'_>) -> Result<Datum, DatumError> {
-        let pairs = tagged(json, "map")
-            .ok_or_else(|| DatumError::Syntax(format!("expected [\"map\", [...]], got {}", brief(json))))?;
+        let pairs = tagged(json, "map").ok_or_else(|| DatumError::json("expected [\"map\", <array>]", json))?;
         let mut map = BTreeMap::new();
         for pair in pairs {
             let [k, v] = pair.as_array().map_or(&[][..], Vec::as_slice) else {
-                return Err(DatumError::Syntax(format!("expected a [key, value] pair, got {}", brief(pair))));
+                return Err(DatumError::json("expected 2-element array", pair));
             };
             let entry = (Atom::from_json(k, key, named)?, Atom::from_json(v, value, named)?);
             if map.insert(entry.0, entry.1).is_some() {
-                return Err(DatumError::Syntax(format!("map contains key {} twice", brief(k))));
+                return Err(DatumError::Duplicate("map contains duplicate key"));
             }
         }
         Ok(Datum::Map(map))

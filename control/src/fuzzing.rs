@@ -46,10 +46,12 @@ pub fn fuzz_rpc(octets: &[u8]) {
     for piece in [&octets[..middle], &octets[middle..]] {
         hub.receive(attacker, piece);
         while hub.step(attacker, now) {}
+        hub.commit(now);
     }
     hub.poll(now + Duration::from_secs(3600));
     hub.receive(other, br#"{"method":"echo","params":["still"],"id":7}"#);
     while hub.step(other, now) {}
+    hub.commit(now);
     let answer: Value = serde_json::from_slice(hub.output(other)).unwrap_or_default();
     assert_eq!(answer, json!({"id": 7, "result": ["still"], "error": null}));
     hub.disconnect(attacker);

@@ -13,8 +13,8 @@
 //!
 //! A record is written and synced before its transaction is acknowledged. What a kill or a power failure leaves of
 //! the last record (a part, or holes full of zeros) is cut when the file is opened; anything else that does not fit its checksum is damage, and the
-//! start is refused. Status columns that the daemon writes are kept in memory until the next client's
-//! transaction takes them along. The file is rewritten from the rows (to a new file, synced, renamed) when it has grown to several
+//! start is refused. Transactions that come together are one record, so they cost one sync. Status columns that the daemon writes are
+//! kept in memory until the next client's transaction takes them along, or a second has passed. The file is rewritten from the rows (to a new file, synced, renamed) when it has grown to several
 //! times their size.
 
 use serde_json::Value;
@@ -231,13 +231,14 @@ impl Journal {
         self.length >= self.compact_at
     }
 
-    /// Writes a change and all that wait, and returns when they are on the disk. After an error the change is neither in the
-    /// file nor waiting.
-    pub fn append(&mut self, change: &Value) -> io::Result<()> {
-        self.pending.push(change.to_string());
+    /// Writes changes and all that wait as one record, and returns when it is on the disk. After an error they are neither in
+    /// the file nor waiting.
+    pub fn append(&mut self, changes: &[Value]) -> io::Result<()> {
+        let waiting = self.pending.len();
+        self.pending.extend(changes.iter().map(Value::to_string));
         let result = self.flush();
         if result.is_err() {
-            self.pending.pop();
+            self.pending.truncate(waiting);
         }
         result
     }

@@ -4,9 +4,14 @@
 //! text on that interface, and from there its `error` column: one bad row never stops the others.
 
 use crate::database::{Database, RowRef};
+use crate::guards;
+use crate::mirrors::Mirror;
+use crate::placement::{Affinity, parse_affinity, parse_cpu_mask};
 use shunt_switch::limits;
+use shunt_switch::table::guard::GuardConfig;
 use shunt_switch::table::vlan::{Mode, PriorityTags, VlanConfig};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Everything the reconciler needs to know of the configuration.
@@ -20,6 +25,21 @@ pub struct Model {
     pub next_cfg: i64,
     /// How often `statistics` are refreshed (`other_config:stats-update-interval`), in milliseconds.
     pub stats_interval_ms: u64,
+    /// How the workers run.
+    pub polling: Polling,
+}
+
+/// How the workers run: the keys of `Open_vSwitch`'s `other_config` that begin with `pmd-`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Polling {
+    /// `pmd-cpu-mask`: the cores to run workers on.
+    pub cores: Option<Vec<usize>>,
+    /// `pmd-sleep-max`: the longest that a worker may sleep at a time.
+    pub sleep_max: Option<Duration>,
+    /// `pmd-rxq-isolate` is false: a core that a queue names polls others too.
+    pub mixed: bool,
+    /// What could not be read.
+    pub problem: Option<String>,
 }
 
 /// A bridge, as configured.
@@ -35,6 +55,21 @@ pub struct Bridge {
     pub flood_vlans: BTreeSet<u16>,
     /// Forward reserved multicast.
     pub forward_bpdu: bool,
+    /// Its mirrors.
+    pub mirrors: Vec<Mirror>,
+    /// Multicast snooping, if it is to be on.
+    pub snooping: Option<Snooping>,
+}
+
+/// A bridge's multicast snooping, as configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snooping {
+    /// After how many seconds without a report a member goes.
+    pub ageing_s: u64,
+    /// Most groups.
+    pub groups: usize,
+    /// What nobody has asked for goes to all.
+    pub flood_unregistered: bool,
 }
 
 /// An interface with what matters of the port and the bridge that it belongs to.
@@ -50,6 +85,14 @@ pub struct Interface {
     pub vlan: VlanConfig,
     /// The port's `protected`.
     pub protected: bool,
+    /// The port's row.
+    pub port_uuid: Uuid,
+    /// Limits on what comes in.
+    pub guard: GuardConfig,
+    /// The port gets all groups (`other_config:mcast-snooping-flood`).
+    pub mcast_flood: bool,
+    /// The port gets reports (`other_config:mcast-snooping-flood-reports`).
+    pub mcast_flood_reports: bool,
     /// The port says that it is an uplink (`other_config:uplink=true`).
     pub uplink: bool,
     /// The device behind it, or why it cannot be served.
@@ -58,12 +101,28 @@ pub struct Interface {
     pub mtu_request: Option<u32>,
     /// `mac`: the address that an internal interface's host end gets.
     pub mac: Option<[u8; 6]>,
-    /// `ofport_request`, or the `ofport` that it had before a restart.
+    /// `ofport_request`.
     pub ofport_request: Option<u16>,
+    /// The `ofport` that it had before a restart.
+    pub ofport_before: Aside<Option<u16>>,
     /// `options:n_rxq`.
     pub n_rxq: Option<u32>,
     /// `options:xdp-mode`, `best-effort` if unset.
     pub xdp_mode: String,
+    /// `other_config:pmd-rxq-affinity`.
+    pub affinity: Affinity,
+    /// A setting that could not be read, so that it is as if it were not there.
+    pub problem: Option<String>,
+}
+
+/// A value that does not make a configuration another one: the daemon writes it itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Aside<T>(pub T);
+
+impl<T> PartialEq for Aside<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Which device an interface stands for.
@@ -86,6 +145,8 @@ pub enum Wanted {
 
 /// Longest payload that the switch carries, in octets.
 pub const MTU_MAX: u32 = 9000;
+/// Longest `pmd-sleep-max`, as in OVS.
+const PMD_SLEEP_MAX_US: u64 = 10_000;
 /// Shortest MTU, in octets: what every IPv4 host must take (RFC 791).
 pub const MTU_MIN: u32 = 576;
 
@@ -113,10 +174,11 @@ impl Model {
             if let Some(ms) = number(root, "stats-update-interval") {
                 model.stats_interval_ms = ms.max(1000);
             }
+            model.polling = Polling::read(root);
         }
         for row in db.rows("Bridge") {
             let Some(name) = row.get("name").as_str() else { continue };
-            model.bridges.insert(name.to_owned(), Bridge::read(row));
+            model.bridges.insert(name.to_owned(), Bridge::read(db, row));
             for port in row.get("ports").uuids().filter_map(|uuid| db.row("Port", &uuid)) {
                 model.read_port(db, name, port, &is_plain_device);
             }
@@ -141,14 +203,49 @@ impl Model {
             interface.port = port_name.to_owned();
             interface.vlan = vlan_config(port);
             interface.protected = port.get("protected").as_bool().unwrap_or(false);
-            interface.uplink = port.get("other_config").get("uplink") == Some("true");
+            interface.port_uuid = port.uuid();
+            let (guard, problem) = guards::read(port, row);
+            (interface.guard, interface.problem) = (guard, interface.problem.or(problem));
+            let other_is_true = |key| port.get("other_config").get(key) == Some("true");
+            interface.uplink = other_is_true("uplink");
+            interface.mcast_flood = other_is_true("mcast-snooping-flood");
+            interface.mcast_flood_reports = other_is_true("mcast-snooping-flood-reports");
             self.interfaces.insert(name.to_owned(), interface);
         }
     }
 }
 
+impl Polling {
+    fn read(root: RowRef<'_>) -> Self {
+        let mut polling = Self::default();
+        let other = root.get("other_config");
+        if let Some(mask) = other.get("pmd-cpu-mask") {
+            polling.cores = parse_cpu_mask(mask);
+            if polling.cores.is_none() {
+                polling.problem = Some(format!(
+                    "other_config:pmd-cpu-mask={mask} names no cores: give a hexadecimal mask such as 0x6 for cores 1 and 2"
+                ));
+            }
+        }
+        // The second name is that of OVS before 3.2.
+        if let Some(text) = other.get("pmd-sleep-max").or(other.get("pmd-maxsleep")) {
+            match text.parse().ok().filter(|us| (0..=PMD_SLEEP_MAX_US).contains(us)) {
+                Some(us) => polling.sleep_max = Some(Duration::from_micros(us)),
+                None => {
+                    polling.problem = Some(format!(
+                        "other_config:pmd-sleep-max={text} is not a number of microseconds from 0 to {PMD_SLEEP_MAX_US}: \
+                         0 never sleeps, and without it a worker sleeps until something happens"
+                    ));
+                }
+            }
+        }
+        polling.mixed = other.get("pmd-rxq-isolate") == Some("false");
+        polling
+    }
+}
+
 impl Bridge {
-    fn read(row: RowRef<'_>) -> Self {
+    fn read(db: &Database, row: RowRef<'_>) -> Self {
         let clamp =
             |value: Option<u64>, default: u64, low: u64, high: u64| value.map_or(default, |v| v.clamp(low, high));
         let (low, high) = (*limits::AGEING_S.start(), *limits::AGEING_S.end());
@@ -159,7 +256,23 @@ impl Bridge {
             fdb_size: clamp(number(row, "mac-table-size"), limits::FDB_SIZE_DEFAULT as u64, small, large) as usize,
             flood_vlans: vids(row, "flood_vlans"),
             forward_bpdu: row.get("other_config").get("forward-bpdu") == Some("true"),
+            mirrors: Mirror::read_all(db, row),
+            snooping: (row.get("mcast_snooping_enable").as_bool() == Some(true)).then(|| Snooping::read(row)),
         }
+    }
+}
+
+impl Snooping {
+    fn read(row: RowRef<'_>) -> Self {
+        // As in OVS, 0 is no setting.
+        let set = |key| number(row, key).filter(|&value| value != 0);
+        let (low, high) = (*limits::MDB_AGEING_S.start(), *limits::MDB_AGEING_S.end());
+        let (small, large) = (*limits::MDB_SIZE.start() as u64, *limits::MDB_SIZE.end() as u64);
+        let groups =
+            set("mcast-snooping-table-size").map_or(limits::MDB_SIZE_DEFAULT as u64, |n| n.clamp(small, large));
+        let ageing_s = set("mcast-snooping-aging-time").map_or(limits::MDB_AGEING_S_DEFAULT, |s| s.clamp(low, high));
+        let drops = row.get("other_config").get("mcast-snooping-disable-flood-unregistered") == Some("true");
+        Self { ageing_s, groups: groups as usize, flood_unregistered: !drops }
     }
 }
 
@@ -198,20 +311,47 @@ impl Interface {
 
     fn read(row: RowRef<'_>, name: &str, is_plain_device: &impl Fn(&str) -> bool) -> Self {
         let options = row.get("options");
-        let ofport = row.get("ofport_request").as_integer().or(row.get("ofport").as_integer());
+        let number = |column: &str| {
+            let number = row.get(column).as_integer().and_then(|number| u16::try_from(number).ok());
+            number.filter(|number| (1..0xff00).contains(number))
+        };
+        let mut problem = None;
+        let n_rxq = options.get("n_rxq").and_then(|text| {
+            let n = text.parse().ok().filter(|&n| n > 0);
+            if n.is_none() {
+                problem = Some(format!("options:n_rxq={text} of {name} is not a number of queues: set it from 1 on"));
+            }
+            n
+        });
+        let affinity = row.get("other_config").get("pmd-rxq-affinity").and_then(|text| {
+            let affinity = parse_affinity(text);
+            if affinity.is_none() {
+                problem = Some(format!(
+                    "other_config:pmd-rxq-affinity={text} of {name} is not a list of queue:core: write \"0:3,1:5\""
+                ));
+            }
+            affinity
+        });
         Self {
             uuid: row.uuid(),
             bridge: String::new(),
             port: String::new(),
             vlan: VlanConfig::default(),
             protected: false,
+            port_uuid: Uuid::nil(),
+            guard: GuardConfig::default(),
+            mcast_flood: false,
+            mcast_flood_reports: false,
             uplink: false,
             wanted: wanted(name, row.get("type").as_str().unwrap_or_default(), is_plain_device),
             mtu_request: row.get("mtu_request").as_integer().and_then(|mtu| u32::try_from(mtu).ok()),
             mac: row.get("mac").as_str().and_then(parse_mac),
-            ofport_request: ofport.and_then(|port| u16::try_from(port).ok()).filter(|port| (1..0xff00).contains(port)),
-            n_rxq: options.get("n_rxq").and_then(|n| n.parse().ok()),
+            ofport_request: number("ofport_request"),
+            ofport_before: Aside(number("ofport")),
+            n_rxq,
             xdp_mode: options.get("xdp-mode").unwrap_or("best-effort").to_owned(),
+            affinity: affinity.unwrap_or_default(),
+            problem,
         }
     }
 }

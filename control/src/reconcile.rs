@@ -5,17 +5,21 @@
 //! its interface keeps an `error`, and the next event on the device, or the retry timer, tries again. A restart is the same
 //! road with nothing attached yet.
 
+mod settings;
+
+use crate::clock::Clock;
 use crate::database::Database;
 use crate::dataplane::Stuck;
 use crate::datum::Datum;
 use crate::kernel::{self, Kernel, Link, Links, Prepared};
-use crate::model::{MTU_MAX, MTU_MIN, Model};
+use crate::model::Model;
 use crate::plan::{Step, Users, Wish, Wishes, plan};
 use crate::remembered::Remembered;
 use crate::state::{Device, State};
 use crate::status;
 use crate::store::Store;
 use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XdpMode, XskRx, XskTx, ethtool};
+use shunt_switch::config::DeviceIndex;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long after a failure the device may still be changing because of it.
 const SETTLE: Duration = Duration::from_millis(200);
 /// Devices attached before the workers are told, so that the first of a thousand ports do not wait for the last.
-const ATTACH_AT_ONCE: usize = 64;
+const ATTACH_AT_ONCE: usize = 256;
 /// Payload above which larger frames are used, so that jumbo packets need fewer of them.
 const SMALL_FRAME_MTU: u32 = 1600;
 
@@ -42,6 +46,10 @@ pub struct Reconciler {
     /// Why a wanted setting of an interface is not in force though it is attached; by interface name.
     complaints: BTreeMap<String, String>,
     remembered: Remembered,
+    /// The cores to run workers on where `pmd-cpu-mask` is not set.
+    cores: Vec<usize>,
+    /// What of the `pmd-` settings is not in force, and why.
+    polling_problem: Option<String>,
     /// What the workers forward by.
     installed: Option<Model>,
 }
@@ -68,7 +76,21 @@ impl Reconciler {
         remembered: Remembered,
     ) -> Self {
         let (failures, complaints) = (BTreeMap::new(), BTreeMap::new());
-        Self { store, state, kernel, links, options, failures, complaints, remembered, installed: None }
+        let cores = state.borrow().dataplane.cores().into_iter().flatten().collect();
+        let (polling_problem, installed) = (None, None);
+        Self {
+            store,
+            state,
+            kernel,
+            links,
+            options,
+            failures,
+            complaints,
+            remembered,
+            cores,
+            polling_problem,
+            installed,
+        }
     }
 
     /// Waits until a link of the host changes.
@@ -101,6 +123,7 @@ impl Reconciler {
     /// Does everything that the configuration asks for and the devices allow. Errors only if the workers are stuck.
     pub async fn reconcile(&mut self) -> Result<(), Stuck> {
         let model = self.read_model();
+        self.apply_polling(&model)?;
         let wishes = Wishes::of(&model, kernel::switch_end);
         let attached = self.state.borrow().attached();
         let steps = plan(&attached, &wishes, |name| self.links.by_name(name).map(|link| link.ifindex));
@@ -119,7 +142,7 @@ impl Reconciler {
                 Step::EnsureInternal(name) => self.ensure_internal(name).await,
                 Step::Attach(name) => {
                     let wish = &wishes.devices[name];
-                    if self.is_due(name, wish) && self.attach(name, wish).await? {
+                    if self.is_due(name, wish) && self.attach(name, wish, &model).await? {
                         changed = true;
                         since_install += 1;
                     }
@@ -138,7 +161,6 @@ impl Reconciler {
         changed |= self.apply_settings(&model).await;
         if changed || self.installed.as_ref() != Some(&model) {
             self.install(&model)?;
-            self.remember();
         }
         self.write_status(&model, &wishes);
         Ok(())
@@ -163,7 +185,8 @@ impl Reconciler {
     pub async fn refresh_statistics(&mut self) {
         self.refresh_device_drops().await;
         let Some(model) = &self.installed else { return };
-        let updates = status::statistics(self.store.borrow().database(), model, &self.state.borrow());
+        let updates =
+            status::statistics(self.store.borrow().database(), model, &self.state.borrow(), Clock::start().now());
         self.store.borrow_mut().write(updates);
     }
 
@@ -264,17 +287,16 @@ impl Reconciler {
     }
 
     /// Opens a device and hands it to the workers. False, with the reason kept, if it refuses.
-    async fn attach(&mut self, name: &str, wish: &Wish) -> Result<bool, Stuck> {
+    async fn attach(&mut self, name: &str, wish: &Wish, model: &Model) -> Result<bool, Stuck> {
         let Some(index) = self.state.borrow_mut().number_device() else {
             self.fail(name, wish, "the switch is full: remove ports that are not used".to_owned());
             return Ok(false);
         };
-        match self.open(name, wish).await {
-            Ok((mut device, queues)) => {
-                device.index = index;
+        match self.open(name, wish, index).await {
+            Ok((device, queues)) => {
                 self.failures.remove(name);
                 tracing::info!("{name}: attached, {} mode, {} queue(s)", device.attachment.mode(), queues.len());
-                self.state.borrow_mut().attach(name, device, queues)?;
+                self.state.borrow_mut().attach(name, device, queues, model)?;
                 Ok(true)
             }
             Err(text) => {
@@ -285,7 +307,7 @@ impl Reconciler {
         }
     }
 
-    async fn open(&mut self, name: &str, wish: &Wish) -> Result<(Device, Halves), String> {
+    async fn open(&mut self, name: &str, wish: &Wish, index: DeviceIndex) -> Result<(Device, Halves), String> {
         let mode = wanted_mode(&wish.xdp_mode).ok_or_else(|| {
             format!(
                 "options:xdp-mode={} of {name} is unknown: use best-effort, native-with-zerocopy, native or generic",
@@ -293,14 +315,14 @@ impl Reconciler {
             )
         })?;
         let link = self.kernel.link_by_name(name).await.map_err(|error| error.to_string())?;
-        check_mtu(&link)?;
+        settings::check_mtu(&link)?;
         let mut prepared = self.kernel.prepare(&link, wish.tags).await.map_err(|error| error.to_string())?;
         self.remembered.complete(&mut prepared);
         let opened = queue_count(name, wish.n_rxq).and_then(|(count, before)| {
             let opened = self.open_queues(&link, wish, mode, count);
             opened.map(|opened| (opened, before)).inspect_err(|_| restore_queues(name, before))
         });
-        let ((attachment, queues), queues_before) = match opened {
+        let ((attachment, queues, frame_bytes), queues_before) = match opened {
             Ok(opened) => opened,
             Err(text) => {
                 self.undo(name, prepared).await;
@@ -309,7 +331,7 @@ impl Reconciler {
         };
         let dropped = self.kernel.statistics(link.ifindex).await.map_or(0, |statistics| statistics.tx_dropped);
         let device = Device {
-            index: shunt_switch::config::DeviceIndex(0),
+            index,
             ifindex: link.ifindex,
             wish: wish.clone(),
             attachment,
@@ -318,7 +340,9 @@ impl Reconciler {
             is_veth: link.kind == kernel::Kind::Veth,
             mtu: link.mtu,
             tx_dropped: (dropped, dropped),
+            frame_bytes,
             workers: Vec::new(),
+            spare: Vec::new(),
         };
         Ok((device, queues))
     }
@@ -329,7 +353,7 @@ impl Reconciler {
         wish: &Wish,
         mode: WantedMode,
         queues: u32,
-    ) -> Result<(Attachment, Halves), String> {
+    ) -> Result<(Attachment, Halves, u64), String> {
         let mut options = self.options;
         if link.mtu > SMALL_FRAME_MTU {
             options.chunk_bytes = 4096;
@@ -342,7 +366,9 @@ impl Reconciler {
                 link.name, link.kind
             ));
         }
+        let frame_bytes = u64::from(queues) * u64::from(options.frames) * u64::from(options.chunk_bytes);
         Attachment::open(link.ifindex, &link.name, queues, mode, generic_allowed, &options, &claims(&wish.users))
+            .map(|(attachment, halves)| (attachment, halves, frame_bytes))
             .map_err(|error| error.to_string())
     }
 
@@ -355,53 +381,10 @@ impl Reconciler {
         }
     }
 
-    /// `mtu_request` and `mac`; true if an attached device's MTU changed.
-    async fn apply_settings(&mut self, model: &Model) -> bool {
-        let mut changed = false;
-        for (name, interface) in &model.interfaces {
-            let Some(link) = self.links.by_name(name).cloned() else { continue };
-            let mut complaint = check_mtu(&link).err();
-            if let Some(mtu) = interface.mtu_request.filter(|&mtu| mtu != link.mtu) {
-                match self.set_mtu(name, &link, mtu).await {
-                    Ok(()) => changed = true,
-                    Err(text) => complaint = Some(text),
-                }
-            }
-            if let Some(mac) =
-                interface.mac.filter(|&mac| mac != link.mac && interface.wanted == crate::model::Wanted::Internal)
-                && let Err(error) = self.kernel.set_mac(link.ifindex, mac).await
-            {
-                complaint = Some(error.to_string());
-            }
-            match complaint {
-                Some(text) => self.complain(name, text),
-                None if self.state.borrow().ports.contains_key(name) => drop(self.complaints.remove(name)),
-                None => {}
-            }
-        }
-        self.complaints.retain(|name, _| model.interfaces.contains_key(name));
-        changed
-    }
-
-    /// Sets a device's MTU; of an internal interface, that of both ends.
-    async fn set_mtu(&mut self, name: &str, link: &Link, mtu: u32) -> Result<(), String> {
-        if !(MTU_MIN..=MTU_MAX).contains(&mtu) {
-            return Err(format!("mtu_request={mtu} of {name} is out of range: set it from {MTU_MIN} to {MTU_MAX}"));
-        }
-        self.kernel.set_mtu(link.ifindex, mtu).await.map_err(|error| error.to_string())?;
-        let other_end = self.state.borrow().internals.get(name).cloned();
-        if let Some(end) = other_end.as_deref().and_then(|end| self.links.by_name(end)) {
-            self.kernel.set_mtu(end.ifindex, mtu).await.map_err(|error| error.to_string())?;
-        }
-        let device = other_end.unwrap_or_else(|| name.to_owned());
-        if let Some(device) = self.state.borrow_mut().devices.get_mut(&device) {
-            device.mtu = mtu;
-        }
-        Ok(())
-    }
-
     fn install(&mut self, model: &Model) -> Result<(), Stuck> {
         self.state.borrow_mut().install(model)?;
+        // A crash from here on must find what to undo.
+        self.remember();
         self.installed = Some(model.clone());
         Ok(())
     }
@@ -419,6 +402,12 @@ impl Reconciler {
             && root.get("cur_cfg").as_integer() != Some(model.next_cfg)
         {
             updates.push(("Open_vSwitch", root.uuid(), "cur_cfg", Datum::from(model.next_cfg)));
+        }
+        if let Some(root) = store.database().rows("Open_vSwitch").next() {
+            let problem = Datum::from(self.polling_problem.clone());
+            if *root.get("error") != problem {
+                updates.push(("Open_vSwitch", root.uuid(), "error", problem));
+            }
         }
         store.write(updates);
     }
@@ -441,17 +430,6 @@ fn wanted_mode(text: &str) -> Option<WantedMode> {
     })
 }
 
-/// Frames longer than the switch carries would be lost one by one.
-fn check_mtu(link: &Link) -> Result<(), String> {
-    if link.mtu <= MTU_MAX {
-        return Ok(());
-    }
-    Err(format!(
-        "{0} has MTU {1}, and the switch carries at most {MTU_MAX}: `ip link set dev {0} mtu {MTU_MAX}`",
-        link.name, link.mtu
-    ))
-}
-
 /// The device's receive queues, after setting their number if the configuration names one. Also how many there were before,
 /// if that was changed.
 fn queue_count(device: &str, wanted: Option<u32>) -> Result<(u32, Option<u32>), String> {
@@ -460,7 +438,7 @@ fn queue_count(device: &str, wanted: Option<u32>) -> Result<(u32, Option<u32>), 
     let Some(wanted) = wanted.filter(|&wanted| wanted != before.rx) else { return Ok((before.rx, None)) };
     ethtool::set_queues(device, wanted).map_err(|error| {
         let most = before.rx_max.min(before.tx_max);
-        format!("{device}: options:n_rxq={wanted} is refused: {error}; choose from 1 to {most}, or clear it to use the {} that it has", before.rx)
+        format!("{device}: options:n_rxq={wanted} is refused: {error}; choose from 1 to {most} (of a veth not less than its peer transmits on), or clear it to use the {} that it has", before.rx)
     })?;
     Ok((wanted, Some(before.rx)))
 }

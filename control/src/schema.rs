@@ -89,11 +89,6 @@ impl BaseType {
         }
     }
 
-    /// Zero, false, empty; or the least allowed value.
-    pub fn default_atom(&self) -> Atom {
-        self.allowed.first().cloned().unwrap_or_else(|| Atom::default_of(self.kind))
-    }
-
     /// Checks range, length and enumeration; the texts are those `ovs-vsctl` prints.
     pub fn check(&self, atom: &Atom) -> Result<(), DatumError> {
         if !self.allowed.is_empty() {

@@ -5,11 +5,13 @@
 
 use crate::database::Database;
 use crate::datum::{Atom, Datum};
+use crate::guards;
 use crate::kernel::{Link, Links};
 use crate::model::{Model, Wanted, format_mac};
 use crate::state::State;
 use shunt_switch::counters::PortTotals;
 use shunt_switch::reason::Reason;
+use shunt_switch::time::Instant;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -45,17 +47,29 @@ pub fn updates(
         let mac = links.by_name(name).map(|link| link.mac);
         let id = mac.map(|mac| format!("0000{}", mac.map(|octet| format!("{octet:02x}")).concat()));
         out.set("Bridge", bridge.uuid, "datapath_id", id.into());
+        out.set("Bridge", bridge.uuid, "status", state.mirrors.status(name));
     }
     out.updates
 }
 
-/// The `statistics` of every attached interface, as far as they differ.
-pub fn statistics(db: &Database, model: &Model, state: &State) -> Vec<Update> {
+/// The `statistics` of every attached interface and mirror, and what ports' limits do, as far as they differ.
+pub fn statistics(db: &Database, model: &Model, state: &State, now: Instant) -> Vec<Update> {
     let mut out = Changes { db, updates: Vec::new() };
+    let held: BTreeMap<_, _> = state
+        .bridges
+        .iter()
+        .map(|(name, bridge)| (name.as_str(), guards::held_by_port(bridge.fdb.held(now))))
+        .collect();
     for (name, totals) in state.statistics() {
-        if let Some(interface) = model.interfaces.get(&name) {
-            out.set("Interface", interface.uuid, "statistics", statistics_map(&totals));
+        let Some(interface) = model.interfaces.get(&name) else { continue };
+        out.set("Interface", interface.uuid, "statistics", statistics_map(&totals));
+        if let Some(port) = state.ports.get(&name) {
+            let held = held.get(port.bridge.as_str()).and_then(|held| held.get(&port.index)).copied().unwrap_or(0);
+            out.set("Port", interface.port_uuid, "status", guards::status(&port.guard.0, &totals, held));
         }
+    }
+    for (uuid, statistics) in state.mirrors.statistics(model) {
+        out.set("Mirror", uuid, "statistics", statistics);
     }
     out.updates
 }
@@ -117,13 +131,23 @@ fn statistics_map(totals: &PortTotals) -> Datum {
         Reason::TruncatedEthernet,
         Reason::TruncatedVlan,
         Reason::Oversized,
+        Reason::MirrorIngress,
+        Reason::PolicedRate,
+        Reason::PolicedPackets,
         Reason::ReservedMulticast,
         Reason::TaggedOnAccess,
         Reason::IngressVlan,
         Reason::IngressCvlan,
+        Reason::MacFlap,
+        Reason::MacLimit,
         Reason::Hairpin,
         Reason::EgressVlan,
+        Reason::MirrorEgress,
+        Reason::StormBroadcast,
+        Reason::StormUnknown,
+        Reason::StormMulticast,
         Reason::FloodEmpty,
+        Reason::NoListener,
         Reason::StalePort,
         Reason::Protected,
         Reason::NoPort,

@@ -1,7 +1,7 @@
 //! How do the rows in memory and the journal on disk stay one thing?
 //!
-//! A client's transaction is in the journal before it is in memory, and in memory before it is acknowledged. The
-//! daemon reads rows here, and writes its status columns with [`Store::write`].
+//! Clients' transactions that come together are run in memory, written with one sync, and only then seen by anybody
+//! ([`Store::transact_all`]). The daemon reads rows here, and writes its status columns with [`Store::write`].
 
 use crate::database::{Database, Delta, ReplayError, RowRef};
 use crate::datum::Datum;
@@ -59,6 +59,16 @@ pub enum OpenError {
     InUse(JournalError),
 }
 
+/// A client's transaction.
+pub struct Request<'a> {
+    /// What it asks for.
+    pub operations: &'a [Value],
+    /// How long the client waits for it already.
+    pub waited: Duration,
+    /// Whether the client owns a lock, for `assert`.
+    pub owns_lock: &'a dyn Fn(&str) -> bool,
+}
+
 /// How a client's transaction ended.
 #[derive(Debug)]
 pub enum Reply {
@@ -79,6 +89,7 @@ pub struct Store {
     journal: Option<Journal>,
     path: String,
     watched: bool,
+    flush_failed: bool,
     changes: VecDeque<Rc<Delta>>,
 }
 
@@ -121,7 +132,14 @@ impl Store {
 
     fn empty(schema: DatabaseSchema) -> Store {
         let database = Database::new(schema);
-        Store { database, journal: None, path: String::new(), watched: false, changes: VecDeque::new() }
+        Store {
+            database,
+            journal: None,
+            path: String::new(),
+            watched: false,
+            flush_failed: false,
+            changes: VecDeque::new(),
+        }
     }
 
     /// A fresh configuration has its root row. It is the same as none, so it need not be durable.
@@ -153,28 +171,60 @@ impl Store {
         self.rows(ROOT).next()
     }
 
-    /// Runs a client's operations; what they change is on the disk when this returns. `waited`: how long the
-    /// client waits for it already; `owns_lock`: for `assert`.
+    /// Runs one client's operations; see [`Store::transact_all`].
     pub fn transact(&mut self, operations: &[Value], waited: Duration, owns_lock: &dyn Fn(&str) -> bool) -> Reply {
-        let mut context = Context { fresh: &mut Uuid::new_v4, waited, owns_lock };
-        let (mut results, delta) = match transaction::execute(&self.database, operations, &mut context) {
-            Outcome::Done(results, delta) => (results, delta),
-            Outcome::Waiting(until) => return Reply::Waiting(until),
-        };
-        if delta.changes.is_empty() {
-            return Reply::Done { results, changed: false };
+        let mut replies = self.transact_all(&[Request { operations, waited, owns_lock }]);
+        replies.pop().unwrap_or(Reply::Waiting(None))
+    }
+
+    /// Runs transactions, each on what the ones before it left; what they change is on the disk, in one record with one
+    /// sync, when this returns. Nobody sees the rows meanwhile. If the disk refuses, all are undone and each is tried on its own.
+    pub fn transact_all(&mut self, requests: &[Request<'_>]) -> Vec<Reply> {
+        // A rewrite takes the rows as they are, so it has to come first.
+        let ready = self.rewrite_if_stale();
+        let (mut replies, mut deltas, mut changes) = (Vec::with_capacity(requests.len()), Vec::new(), Vec::new());
+        for request in requests {
+            let mut context =
+                Context { fresh: &mut Uuid::new_v4, waited: request.waited, owns_lock: request.owns_lock };
+            match transaction::execute(&self.database, request.operations, &mut context) {
+                Outcome::Waiting(until) => replies.push(Reply::Waiting(until)),
+                Outcome::Done(results, delta) => {
+                    let changed = !delta.changes.is_empty();
+                    if changed {
+                        changes.extend(delta.to_json(&self.database));
+                        self.database.apply(&delta);
+                        deltas.push(delta);
+                    }
+                    replies.push(Reply::Done { results, changed });
+                }
+            }
         }
-        if let Err(error) = self.journal(&delta) {
-            results.push(self.journal_refused(&error).to_json());
-            return Reply::Done { results, changed: false };
+        let written = ready.and_then(|()| match &mut self.journal {
+            Some(journal) if !changes.is_empty() => journal.append(&changes),
+            _ => Ok(()),
+        });
+        match written {
+            Ok(()) => {
+                deltas.into_iter().for_each(|delta| self.tell(delta));
+                self.compact_if_due();
+            }
+            Err(_) if changes.is_empty() => deltas.into_iter().for_each(|delta| self.tell(delta)),
+            Err(error) => {
+                deltas.into_iter().rev().for_each(|delta| self.database.apply(&delta.reversed()));
+                if requests.len() > 1 {
+                    return requests.chunks(1).flat_map(|request| self.transact_all(request)).collect();
+                }
+                if let Some(Reply::Done { results, changed }) = replies.first_mut() {
+                    results.push(self.journal_refused(&error).to_json());
+                    *changed = false;
+                }
+            }
         }
-        self.apply(delta);
-        self.compact_if_due();
-        Reply::Done { results, changed: true }
+        replies
     }
 
     /// Gives columns of rows other values for the daemon itself, all in one; says whether anything changed. Rows that
-    /// are gone meanwhile are passed over. It reaches the journal with the next client's transaction or [`Store::flush`].
+    /// are gone meanwhile are passed over. It reaches the journal with the next client's transaction or [`Store::flush_now_and_then`].
     pub fn write<'a>(&mut self, updates: impl IntoIterator<Item = (&'a str, Uuid, &'a str, Datum)>) -> bool {
         let written = self.edit(|tx| {
             for (table, uuid, column, value) in updates {
@@ -206,7 +256,8 @@ impl Store {
         if let (Some(journal), Some(change)) = (&mut self.journal, delta.to_json(&self.database)) {
             journal.append_later(&change);
         }
-        self.apply(delta);
+        self.database.apply(&delta);
+        self.tell(delta);
         Ok(true)
     }
 
@@ -214,6 +265,16 @@ impl Store {
     pub fn flush(&mut self) -> io::Result<()> {
         self.rewrite_if_stale()?;
         self.journal.as_mut().map_or(Ok(()), Journal::flush)
+    }
+
+    /// As [`Store::flush`], to be called from time to time; says once if the disk refuses.
+    pub fn flush_now_and_then(&mut self) {
+        let result = self.flush();
+        if let (Err(error), false) = (&result, self.flush_failed) {
+            tracing::warn!("{}: status columns cannot be written, they wait in memory: {error}", self.path);
+        }
+        self.flush_failed = result.is_err();
+        self.compact_if_due();
     }
 
     /// From now on keeps what changes for [`Store::take_changes`].
@@ -226,17 +287,11 @@ impl Store {
         std::mem::take(&mut self.changes)
     }
 
-    fn apply(&mut self, delta: Delta) {
-        self.database.apply(&delta);
+    /// Keeps a change that was made for those who watch.
+    fn tell(&mut self, delta: Delta) {
         if self.watched {
             self.changes.push_back(Rc::new(delta));
         }
-    }
-
-    fn journal(&mut self, delta: &Delta) -> io::Result<()> {
-        let Some(change) = delta.to_json(&self.database) else { return Ok(()) };
-        self.rewrite_if_stale()?;
-        self.journal.as_mut().map_or(Ok(()), |journal| journal.append(&change))
     }
 
     fn rewrite_if_stale(&mut self) -> io::Result<()> {

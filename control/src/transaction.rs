@@ -24,13 +24,31 @@ pub use operations::{Context, Outcome, execute};
 pub struct OperationError {
     /// The `error` member, such as `constraint violation`.
     pub kind: &'static str,
-    /// The `details` member: what exactly, and what to do.
+    /// The `details` member: what exactly.
     pub details: String,
+    /// The `syntax` member: the part of the request that is wrong, if there is one.
+    pub syntax: Option<String>,
 }
+
+/// Bytes of a request that an error quotes.
+const QUOTE_MAX: usize = 4096;
 
 impl OperationError {
     pub(crate) fn new(kind: &'static str, details: impl Into<String>) -> OperationError {
-        OperationError { kind, details: details.into() }
+        OperationError { kind, details: details.into(), syntax: None }
+    }
+
+    /// With the part of the request that is wrong, members in the order of their names.
+    pub(crate) fn about(self, json: &Value) -> OperationError {
+        let mut json = json.clone();
+        json.sort_all_objects();
+        let mut text = json.to_string();
+        if text.len() > QUOTE_MAX {
+            let end = (0..=QUOTE_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            text.truncate(end);
+            text += "...";
+        }
+        OperationError { syntax: Some(text), ..self }
     }
 
     pub(crate) fn syntax(details: impl Into<String>) -> OperationError {
@@ -41,9 +59,24 @@ impl OperationError {
         OperationError::new("constraint violation", details)
     }
 
-    /// `{"error": ..., "details": ...}`.
+    /// `{"error": ..., "details": ...}`, and `syntax` if there is one.
     pub fn to_json(&self) -> Value {
-        json!({"error": self.kind, "details": self.details})
+        let mut json = json!({"error": self.kind, "details": self.details});
+        if let Some(syntax) = &self.syntax {
+            json["syntax"] = syntax.as_str().into();
+        }
+        json
+    }
+}
+
+impl From<DatumError> for OperationError {
+    fn from(error: DatumError) -> OperationError {
+        match error {
+            DatumError::Syntax(text) => OperationError::syntax(text),
+            DatumError::Constraint(text) => OperationError::constraint(text),
+            DatumError::Json { problem, json } => OperationError::syntax(problem).about(&json),
+            DatumError::Duplicate(text) => OperationError::new("ovsdb error", text),
+        }
     }
 }
 
@@ -87,9 +120,8 @@ impl<'a> Transaction<'a> {
         let uuid = uuid.unwrap_or_else(|| (self.fresh)());
         let id = RowId { table, uuid };
         if self.changes.contains_key(&id) || self.database.shared(id).is_some() {
-            let table = &self.schema(table).name;
-            let details = format!("table {table} has or had a row {uuid}; choose another UUID, or none");
-            return Err(OperationError::new("duplicate uuid", details));
+            let details = "This UUID would duplicate a UUID already present within the table or deleted within the same transaction.";
+            return Err(OperationError::new("duplicate uuid", details).about(&uuid.to_string().into()));
         }
         let columns = self.schema(table).columns().iter().map(|column| Datum::default_of(&column.kind)).collect();
         let row = Row { uuid, version: Uuid::nil(), columns };

@@ -124,12 +124,100 @@ fn a_daemon_that_does_not_answer_costs_the_timeout_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("deaf");
     let _listener = UnixListener::bind(&socket).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_shuntctl"))
-        .args([&format!("--db={}", socket.display()), "--timeout=1", "show"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("no answer within 1 s"), "{}", stderr(&output));
+    let lines =
+        ["show", "version", "fdb/show br0", "wait-until bridge br0", "--retry add-br br0", "brctl show", "watch"];
+    let start = |line: &&str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shuntctl"));
+        command.args([&format!("--db={}", socket.display()), "--timeout=1"]).args(line.split_whitespace());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<Child> = lines.iter().map(start).collect();
+    for (line, child) in lines.iter().zip(children) {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert!(stderr(&output).contains("no answer within 1 s"), "{line}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_daemon_with_a_full_queue_of_connections_costs_no_more_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("full");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let mut waiting = vec![];
+    let full = loop {
+        let stream = rustix::net::socket_with(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::NONBLOCK,
+            None,
+        );
+        let stream = stream.unwrap();
+        let address = rustix::net::SocketAddrUnix::new(&socket).unwrap();
+        match rustix::net::connect(&stream, &address) {
+            Ok(()) => waiting.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full, rustix::io::Errno::AGAIN);
+    for line in ["show", "version", "watch", "brctl show"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_shuntctl"))
+            .args([&format!("--db={}", socket.display()), "--timeout=1"])
+            .args(line.split_whitespace())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert!(stderr(&output).contains("database connection failed"), "{line}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn every_command_that_prints_can_print_json() {
+    let server = Server::start();
+    server.run("--no-wait add-br br0 -- add-port br0 eth0 tag=7 trunks=1,2 -- add-br child br0 9");
+    server.run(
+        "--no-wait set-ssl a b c -- set-manager ptcp:1 -- set-controller br0 tcp:1.2.3.4 -- set-fail-mode br0 secure",
+    );
+    server.run("--no-wait br-set-external-id br0 k v -- add-aa-mapping br0 10 20");
+    let zone = "--no-wait -- --id=@m create Datapath datapath_version=1 capabilities:a=b -- set open . datapaths:t=@m";
+    server.run(zone);
+    server.run("--no-wait add-zone-tp t zone=3 icmp_first=1");
+    for (line, want) in [
+        ("list-br", json!(["br0", "child"])),
+        ("list-ports br0", json!(["eth0"])),
+        ("list-ifaces br0", json!(["eth0"])),
+        ("br-to-vlan child", json!(9)),
+        ("br-to-parent child", json!("br0")),
+        ("port-to-br eth0", json!("br0")),
+        ("iface-to-br eth0", json!("br0")),
+        ("br-get-external-id br0", json!({"k": "v"})),
+        ("br-get-external-id br0 k", json!("v")),
+        ("br-get-external-id br0 none", json!(null)),
+        ("get port eth0 tag", json!(7)),
+        ("get port br0 tag", json!(null)),
+        ("get port eth0 name trunks other_config", json!(["eth0", [1, 2], {}])),
+        ("get bridge br0 external_ids:k", json!("v")),
+        ("get-manager", json!(["ptcp:1"])),
+        ("get-controller br0", json!(["tcp:1.2.3.4"])),
+        ("get-fail-mode br0", json!("secure")),
+        ("get-aa-mapping br0", json!([{"isid": 10, "vlan": 20}])),
+        ("list-dp-cap t", json!({"a": "b"})),
+        ("list-zone-tp t", json!([{"zone": 3, "timeouts": {"icmp_first": 1}}])),
+        ("--columns=name,tag list port eth0", json!({"headings": ["name", "tag"], "data": [["eth0", 7]]})),
+    ] {
+        let output = server.run(&format!("--format=json {line}"));
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", stderr(&output));
+        assert_eq!(serde_json::from_slice::<Value>(&output.stdout).ok(), Some(want), "{line}: {}", stdout(&output));
+    }
+    let ssl: Value = serde_json::from_slice(&server.run("--format=json get-ssl").stdout).unwrap();
+    assert_eq!(ssl["private_key"], "a");
+    let shown: Value = serde_json::from_slice(&server.run("--format=json show").stdout).unwrap();
+    let ports = shown["bridges"][0]["ports"].as_array().unwrap();
+    let eth0 = ports.iter().find(|port| port["name"] == "eth0").unwrap();
+    assert_eq!((&eth0["tag"], &eth0["trunks"], &eth0["vlan_mode"]), (&json!(7), &json!([1, 2]), &json!(null)));
+    assert_eq!((&eth0["interfaces"][0]["name"], &eth0["interfaces"][0]["error"]), (&json!("eth0"), &json!(null)));
+    let lines = stdout(&server.run("--format=json list-br -- get port eth0 tag"));
+    assert_eq!(lines, "[\"br0\",\"child\"]\n7\n", "one line for each of a chain");
 }
 
 #[test]
@@ -162,7 +250,7 @@ fn a_change_returns_when_it_is_applied_and_devices_in_trouble_are_named() {
     assert_eq!(status("set port missing0 tag=5"), trouble, "but a port's own is");
     assert_eq!(status("set port missing0 tag=5"), fine, "nothing was changed, so nothing is waited for");
     assert_eq!(status("set interface missing0 mtu_request=1400"), trouble);
-    assert_eq!(status("set bridge br0 other_config:a=b"), trouble);
+    assert_eq!(status("set bridge br0 other_config:a=b"), fine, "the bridge itself has no trouble");
     assert_eq!(status("--no-wait set port missing0 tag=6"), fine);
     assert_eq!(status("--dry-run set port missing0 tag=7"), fine);
     assert_eq!(stdout(&server.run("get port missing0 tag")), "6\n");
@@ -264,6 +352,8 @@ fn refusals_name_the_object_and_the_remedy() {
             "add port veth0 tag 8",
             "\"add\" operation would put 2 values in column tag of table Port but the maximum number is 1 (use \"set\" to replace the value of tag)",
         ),
+        ("--timout=3 list-br", "unrecognized option '--timout' (did you mean '--timeout'?)"),
+        ("-- --may-exists add-br br0", "'add-br' command has no '--may-exists' option (did you mean '--may-exist'?)"),
         ("lst-br", "unknown command 'lst-br'; use --help for help (did you mean 'list-br'?)"),
     ] {
         let output = server.run(&format!("--no-wait {line}"));
@@ -284,11 +374,14 @@ fn show_tells_more_than_the_original() {
     let update = json!({"op": "update", "table": "Interface", "where": [["name", "==", "eth0"]],
         "row": {"link_state": "up", "error": "no XDP", "status": ["map", [["xdp-mode", "native"], ["driver", "veth"]]]}});
     client.call("transact", json!(["Open_vSwitch", update])).unwrap();
+    let update =
+        json!({"op": "update", "table": "Bridge", "where": [], "row": {"status": ["map", [["mirror-m0", "no port"]]]}});
+    client.call("transact", json!(["Open_vSwitch", update])).unwrap();
     let shown = stdout(&server.run("show"));
     let (_, shown) = shown.split_once('\n').unwrap();
     assert_eq!(
         shown,
-        "    Bridge br0\n        Port br0\n            Interface br0\n                type: internal\n        \
+        "    Bridge br0\n        mirror-m0: no port\n        Port br0\n            Interface br0\n                type: internal\n        \
          Port eth0\n            tag: 7\n            vlan_mode: native-untagged\n            Interface eth0\n                \
          error: \"no XDP\"\n                link_state: up\n                xdp-mode: native\n"
     );

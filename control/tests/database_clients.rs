@@ -3,161 +3,16 @@
 //! Needs the Debian packages `openvswitch-common` and `openvswitch-switch` (the programs, not the services).
 
 use serde_json::{Value, json};
-use shunt_control::rpc::{self, Daemon, Peer, Store};
-use std::cell::RefCell;
+use server::{Client, Server};
+use shunt_control::rpc::{self, Store};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::rc::Rc;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
-/// Applies everything at once: sets cur_cfg to next_cfg when told of a change.
-struct Applied {
-    store: Rc<RefCell<Store>>,
-    changed: Rc<Notify>,
-    dirty: Rc<Notify>,
-}
-
-impl Daemon for Applied {
-    fn command(&mut self, name: &str, args: &[String]) -> Result<Value, String> {
-        match name {
-            "say" => Ok(json!(args.join(" ") + "\n")),
-            _ => Err(format!(
-                "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
-            )),
-        }
-    }
-
-    fn committed(&mut self, peer: Peer) {
-        assert_eq!(peer.uid, rustix::process::getuid().as_raw());
-        assert!(peer.pid.is_some());
-        self.dirty.notify_one();
-    }
-}
-
-impl Applied {
-    fn apply(&self) {
-        let mut store = self.store.borrow_mut();
-        let Some((uuid, next)) = store.root().map(|root| (root.uuid(), root.get("next_cfg").clone())) else { return };
-        store.write([("Open_vSwitch", uuid, "cur_cfg", next)]);
-        self.changed.notify_one();
-    }
-}
-
-/// A server in a thread of its own, stopped when dropped.
-struct Server {
-    directory: tempfile::TempDir,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Server {
-    fn start() -> Server {
-        let directory = tempfile::tempdir().expect("directory");
-        let (socket, state) = (directory.path().join("run/db.sock"), directory.path().join("lib/conf.db"));
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let (ready, wait) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-            tokio::task::LocalSet::new().block_on(&runtime, async move {
-                let store = Rc::new(RefCell::new(Store::open(&state).expect("store")));
-                let (changed, dirty) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
-                let applied =
-                    Applied { store: Rc::clone(&store), changed: Rc::clone(&changed), dirty: Rc::clone(&dirty) };
-                let daemon = Rc::new(RefCell::new(applied));
-                let listener = rpc::listen(&socket).expect("socket");
-                ready.send(()).expect("test waits");
-                let served: Rc<RefCell<dyn Daemon>> = daemon.clone();
-                let apply = async {
-                    loop {
-                        dirty.notified().await;
-                        daemon.borrow().apply();
-                    }
-                };
-                tokio::select! {
-                    () = rpc::serve(listener, store, served, changed) => {}
-                    () = apply => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        wait.recv().expect("server starts");
-        Server { directory, stop: Some(stop), thread: Some(thread) }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("run/db.sock")
-    }
-
-    fn address(&self) -> String {
-        format!("unix:{}", self.socket().display())
-    }
-
-    fn run(&self, program: &str, args: &[&str]) -> Output {
-        let mut command = Command::new(program);
-        match program {
-            "ovs-vsctl" => command.arg(format!("--db={}", self.address())).args(["--timeout=10"]).args(args),
-            _ => command.args(["--timeout=10", args[0], &self.address()]).args(&args[1..]),
-        };
-        command.output().unwrap_or_else(|error| panic!("{program}, of openvswitch-common or -switch: {error}"))
-    }
-
-    fn text(&self, program: &str, args: &[&str]) -> String {
-        let output = self.run(program, args);
-        assert!(output.status.success(), "{program} {args:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().map(std::thread::JoinHandle::join);
-        assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()), "the server panicked");
-    }
-}
-
-/// A connection spoken to in JSON.
-struct Client {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    fn connect(socket: &Path) -> Client {
-        let stream = UnixStream::connect(socket).expect("connects");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
-        Client { stream, buffer: Vec::new() }
-    }
-
-    fn send(&mut self, json: &Value) {
-        self.stream.write_all(json.to_string().as_bytes()).expect("sends");
-    }
-
-    fn receive(&mut self) -> Value {
-        loop {
-            let mut texts = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<Value>();
-            if let Some(Ok(json)) = texts.next() {
-                let end = texts.byte_offset();
-                self.buffer.drain(..end);
-                return json;
-            }
-            let mut chunk = [0; 65536];
-            let count = self.stream.read(&mut chunk).expect("an answer in time");
-            assert!(count > 0, "the server hung up");
-            self.buffer.extend(&chunk[..count]);
-        }
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Value {
-        self.send(&json!({"method": method, "params": params, "id": method}));
-        self.receive()
-    }
-}
+mod server;
 
 #[test]
 fn ovsdb_client_works() {
@@ -325,6 +180,42 @@ fn a_client_that_does_not_read_does_not_stop_others() {
         assert_eq!(reply["result"], json!([{"count": 1}]));
     }
     let mut rest = Vec::new();
-    deaf.stream.read_to_end(&mut rest).expect("cut off");
+    deaf.stream().read_to_end(&mut rest).expect("cut off");
     assert_eq!(one.call("echo", json!([]))["result"], json!([]));
+}
+
+#[test]
+fn too_long_a_request_is_refused_and_others_go_on() {
+    let server = Server::start();
+    let (mut rude, mut one) = (Client::connect(&server.socket()), Client::connect(&server.socket()));
+    let head = br#"{"method":"echo","id":1,"params":[""#;
+    let text = vec![b'x'; rpc::MESSAGE_MAX + 1];
+    // The server hangs up before it has read all.
+    let sent = rude.stream().write_all(head).and_then(|()| rude.stream().write_all(&text));
+    let mut rest = Vec::new();
+    let read = rude.stream().read_to_end(&mut rest);
+    let reply: Option<Value> = serde_json::from_slice(&rest).ok();
+    let details = reply.as_ref().and_then(|reply| reply["error"]["details"].as_str());
+    assert!(details.is_some_and(|text| text.contains("longer than 16777216 bytes")), "{sent:?} {read:?} {reply:?}");
+    assert_eq!(one.call("echo", json!([]))["result"], json!([]));
+}
+
+#[test]
+fn clients_beyond_the_limit_are_turned_away_until_one_leaves() {
+    let server = Server::start();
+    let mut clients: Vec<Client> = (0..rpc::CONNECTIONS_MAX).map(|_| Client::connect(&server.socket())).collect();
+    for client in &mut clients {
+        assert_eq!(client.call("echo", json!([]))["result"], json!([]));
+    }
+    let mut more = Client::connect(&server.socket());
+    assert_eq!(more.stream().read(&mut [0]).ok(), Some(0), "hung up");
+    drop(clients.pop());
+    assert_eq!(clients[0].call("echo", json!([]))["result"], json!([]));
+    let welcome = (0..1000).any(|_| {
+        let mut next = Client::connect(&server.socket());
+        let request = json!({"method": "echo", "params": [], "id": 1}).to_string();
+        next.stream().write_all(request.as_bytes()).is_ok()
+            && next.stream().read(&mut [0]).is_ok_and(|count| count == 1)
+    });
+    assert!(welcome, "the place is free again");
 }

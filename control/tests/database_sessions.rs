@@ -52,6 +52,7 @@ impl World {
     fn feed(&mut self, client: SessionId, bytes: &[u8]) {
         self.hub.receive(client, bytes);
         while self.hub.step(client, self.now) {}
+        self.hub.commit(self.now);
     }
 
     /// Takes all that waits for a client.
@@ -383,7 +384,7 @@ fn waiting_transactions_time_out_or_are_canceled() {
     world.send(client, "transact", json!(["Open_vSwitch", wait_for(5, None)]), json!("b"));
     world.send(client, "transact", json!(["Open_vSwitch"]), json!("b"));
     let told = world.read(client);
-    assert_eq!(told[0]["error"]["details"], json!("transact: duplicate request ID"));
+    assert_eq!(told[0]["error"]["details"], json!("duplicate request ID"));
     assert_eq!(world.hub.deadline(), Some(world.now + Duration::from_secs(1)));
     world.hub.poll(world.now + Duration::from_millis(999));
     assert_eq!(world.read(client), [] as [Value; 0]);

@@ -1,183 +1,30 @@
 //! Does the journal keep what was acknowledged, and nothing else, whatever happens to the process and the disk?
 
+use faulty::Faulty;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shunt_control::fuzzing::{contents, small_schema, transactions};
-use shunt_control::journal::Disk;
-use shunt_control::store::{OpenError, Reply, Store};
-use std::cell::RefCell;
-use std::io;
-use std::rc::Rc;
+use shunt_control::store::{Reply, Request, Store};
 use std::time::Duration;
 
-/// What outlives the process.
-#[derive(Default, Clone)]
-struct Platter {
-    file: Option<Vec<u8>>,
-    /// Bytes of `file` that survive a power failure.
-    synced: usize,
-    staged: Option<Vec<u8>>,
-    /// The file before the last rename, until the directory is synced.
-    shadowed: Option<Option<Vec<u8>>>,
-    /// Bytes and steps until the process is killed.
-    life: Option<usize>,
-    /// Bytes that fit.
-    capacity: Option<usize>,
-    /// Which calls of `sync` fail, by number.
-    failing_syncs: Vec<usize>,
-    /// Whether `truncate` fails.
-    stuck: bool,
-    /// Whether `sync_directory` fails.
-    directory_stuck: bool,
-    syncs: usize,
-}
-
-impl Platter {
-    fn dead() -> io::Error {
-        io::Error::other("killed")
-    }
-
-    /// One step of a life.
-    fn live(&mut self) -> io::Result<()> {
-        match &mut self.life {
-            Some(0) => Err(Self::dead()),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Writes byte by byte into `target`, as far as life and space reach.
-    fn write(&mut self, target: fn(&mut Platter) -> &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
-        for byte in bytes {
-            self.live()?;
-            let used = self.file.as_ref().map_or(0, Vec::len) + self.staged.as_ref().map_or(0, Vec::len);
-            if self.capacity.is_some_and(|capacity| used >= capacity) {
-                return Err(io::Error::from(io::ErrorKind::StorageFull));
-            }
-            target(self).push(*byte);
-        }
-        Ok(())
-    }
-}
-
-#[derive(Clone, Default)]
-struct Faulty(Rc<RefCell<Platter>>);
-
-impl Disk for Faulty {
-    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut platter = self.0.borrow_mut();
-        platter.live()?;
-        Ok(platter.file.clone())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.borrow_mut().write(|platter| platter.file.as_mut().expect("opened"), bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let mut platter = self.0.borrow_mut();
-        platter.live()?;
-        platter.syncs += 1;
-        if platter.failing_syncs.contains(&platter.syncs) {
-            return Err(io::Error::other("bad sector"));
-        }
-        platter.synced = platter.file.as_ref().map_or(0, Vec::len);
-        Ok(())
-    }
-
-    fn truncate(&mut self, length: u64) -> io::Result<()> {
-        let mut platter = self.0.borrow_mut();
-        platter.live()?;
-        if platter.stuck {
-            return Err(io::Error::other("stuck"));
-        }
-        platter.file.as_mut().expect("opened").truncate(length as usize);
-        Ok(())
-    }
-
-    fn stage(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.borrow_mut().staged = Some(Vec::new());
-        let written = self.0.borrow_mut().write(|platter| platter.staged.as_mut().expect("staged"), bytes);
-        if written.is_err() && self.0.borrow().life != Some(0) {
-            self.0.borrow_mut().staged = None;
-        }
-        written
-    }
-
-    fn install(&mut self) -> io::Result<()> {
-        let mut platter = self.0.borrow_mut();
-        platter.live()?;
-        let before = platter.file.take();
-        platter.shadowed.get_or_insert(before);
-        platter.file = platter.staged.take();
-        platter.synced = platter.file.as_ref().map_or(0, Vec::len);
-        Ok(())
-    }
-
-    fn sync_directory(&mut self) -> io::Result<()> {
-        let mut platter = self.0.borrow_mut();
-        platter.live()?;
-        if platter.directory_stuck {
-            return Err(io::Error::other("directory is stuck"));
-        }
-        platter.shadowed = None;
-        Ok(())
-    }
-}
-
-impl Faulty {
-    fn with(file: Vec<u8>) -> Faulty {
-        let disk = Faulty::default();
-        disk.0.borrow_mut().file = Some(file);
-        disk
-    }
-
-    fn open(&self) -> Result<Store, OpenError> {
-        Store::open_disk(Box::new(self.clone()), "conf.db", small_schema())
-    }
-
-    fn file(&self) -> Vec<u8> {
-        self.0.borrow().file.clone().unwrap_or_default()
-    }
-
-    /// What a new process finds after this one was killed.
-    fn after_kill(&self) -> Faulty {
-        let platter = self.0.borrow();
-        let (file, staged) = (platter.file.clone(), platter.staged.clone());
-        Faulty(Rc::new(RefCell::new(Platter { file, staged, ..Platter::default() })))
-    }
-
-    /// What may be found after a power failure: the rename may be lost, and what was not synced is lost, or zeros.
-    fn after_power_failure(&self) -> Vec<Faulty> {
-        let platter = self.0.borrow();
-        if let Some(before) = &platter.shadowed {
-            let old = Platter { file: before.clone(), ..Platter::default() };
-            return vec![Faulty(Rc::new(RefCell::new(old))), self.after_kill()];
-        }
-        let file = platter.file.clone().unwrap_or_default();
-        let mut lost = file.clone();
-        lost.truncate(platter.synced);
-        let mut zeros = file.clone();
-        zeros[platter.synced..].fill(0);
-        let mut tail_only = file.clone();
-        let middle = platter.synced + (file.len() - platter.synced) / 2;
-        tail_only[platter.synced..middle].fill(0);
-        let mut head_only = file;
-        head_only[middle..].fill(0);
-        let long = tail_only.len() - platter.synced > 40;
-        let shapes = [Some(lost), Some(zeros), long.then_some(tail_only), long.then_some(head_only)];
-        shapes.into_iter().flatten().map(Faulty::with).collect()
-    }
-}
+mod faulty;
 
 fn run(store: &mut Store, operations: &[Value]) -> (Vec<Value>, bool) {
     match store.transact(operations, Duration::MAX, &|_| false) {
         Reply::Done { results, changed } => (results, changed),
         Reply::Waiting(_) => panic!("nothing here waits"),
     }
+}
+
+/// Runs transactions as one group.
+fn run_group(store: &mut Store, group: &[Vec<Value>]) -> Vec<(Vec<Value>, bool)> {
+    let request = |operations| Request { operations, waited: Duration::MAX, owns_lock: &|_| false };
+    let requests: Vec<_> = group.iter().map(|operations| request(operations)).collect();
+    let reply = |reply| match reply {
+        Reply::Done { results, changed } => (results, changed),
+        Reply::Waiting(_) => panic!("nothing here waits"),
+    };
+    store.transact_all(&requests).into_iter().map(reply).collect()
 }
 
 fn error(results: &[Value]) -> Option<&str> {
@@ -203,29 +50,30 @@ fn set_number(name: u8, number: u8) -> Vec<Value> {
     vec![json!({"op": "update", "table": "Root", "where": [["name", "==", name.to_string()]], "row": row})]
 }
 
-/// Inserts, updates, removes, with a rewrite in the middle. Yields the durable contents after each acknowledged step, and
-/// those that the step in flight would have made.
+/// Groups that insert, update and remove, with a rewrite in the middle. Yields the durable contents after each acknowledged group,
+/// and those that the group in flight would have made.
 fn life(disk: &Faulty) -> (Vec<Value>, Option<Value>) {
-    let steps = [
-        insert(0),
-        insert(1),
-        set_number(0, 7),
-        vec![json!({"op": "delete", "table": "Root", "where": [["name", "==", "1"]]})],
-        insert(2),
-        set_number(2, 1),
+    let delete = vec![json!({"op": "delete", "table": "Root", "where": [["name", "==", "1"]]})];
+    let groups = [
+        vec![insert(0)],
+        vec![insert(1), set_number(0, 7)],
+        vec![delete],
+        vec![insert(2), set_number(2, 1), insert(3)],
     ];
     let Ok(mut store) = disk.open() else { return (vec![], None) };
     let mut acknowledged = vec![durable(&store)];
-    for (place, step) in steps.iter().enumerate() {
+    for (place, group) in groups.iter().enumerate() {
         let mut ideal = Store::in_memory(small_schema());
-        for step in &steps[..=place] {
+        for step in groups[..=place].iter().flatten() {
             run(&mut ideal, step);
         }
-        if place == 4 && store.compact().is_err() {
+        if place == 3 && store.compact().is_err() {
             return (acknowledged, None);
         }
-        let (results, _) = run(&mut store, step);
-        if error(&results).is_some() {
+        let replies = run_group(&mut store, group);
+        let refused = replies.iter().filter(|(_, changed)| !changed).count();
+        assert!(refused == 0 || refused == group.len(), "a dead disk refuses all of a group");
+        if refused > 0 {
             return (acknowledged, Some(without_uuids(&durable(&ideal))));
         }
         acknowledged.push(durable(&store));
@@ -245,7 +93,7 @@ fn a_kill_at_any_byte_or_step_loses_nothing_acknowledged() {
     let whole = Faulty::default();
     whole.0.borrow_mut().life = Some(usize::MAX);
     let (acknowledged, _) = life(&whole);
-    assert_eq!(acknowledged.len(), 7);
+    assert_eq!(acknowledged.len(), 5);
     let cost = usize::MAX - whole.0.borrow().life.expect("counted");
     assert!(cost > 500, "{cost} points of failure");
     for point in 0..cost {
@@ -278,7 +126,7 @@ fn a_full_disk_refuses_and_changes_nothing() {
     let (mut refusals, mut unopened) = (0, 0);
     for capacity in 0..most {
         let disk = Faulty::default();
-        disk.0.borrow_mut().capacity = Some(capacity);
+        disk.limit(Some(capacity));
         let Ok(mut store) = disk.open() else {
             unopened += 1;
             continue;
@@ -296,7 +144,7 @@ fn a_full_disk_refuses_and_changes_nothing() {
             break;
         }
         // Space is freed: it goes on without a restart.
-        disk.0.borrow_mut().capacity = None;
+        disk.limit(None);
         let (results, changed) = run(&mut store, &insert(3));
         assert!(changed, "{results:?}");
         assert_eq!(durable(&disk.open().expect("opens")), durable(&store));
@@ -327,6 +175,45 @@ fn a_failed_sync_refuses_and_the_file_stays_good() {
         assert!(changed, "{results:?}");
         assert_eq!(durable(&disk.after_kill().open().expect("opens")), durable(&store));
     }
+}
+
+#[test]
+fn a_group_is_one_record_with_one_sync() {
+    let disk = Faulty::default();
+    let mut store = disk.open().expect("opens");
+    let (lines, syncs) = (disk.file().split(|byte| *byte == b'\n').count(), disk.syncs());
+    let replies = run_group(&mut store, &[insert(0), set_number(0, 5), insert(0), insert(1)]);
+    let changed: Vec<bool> = replies.iter().map(|(_, changed)| *changed).collect();
+    assert_eq!(changed, [true, true, false, true], "the third breaks the index and disturbs nobody");
+    assert_eq!(disk.file().split(|byte| *byte == b'\n').count(), lines + 1);
+    assert_eq!(disk.syncs(), syncs + 1);
+    assert_eq!(durable(&disk.after_kill().open().expect("opens")), durable(&store));
+}
+
+#[test]
+fn a_group_that_the_disk_refuses_is_tried_one_by_one() {
+    // One byte more room at a time: those that fit are kept, the others refused, and each reply tells the truth.
+    let mut seen = std::collections::BTreeSet::new();
+    for room in 0..400 {
+        let disk = Faulty::default();
+        let mut store = disk.open().expect("opens");
+        run(&mut store, &insert(9));
+        disk.limit(Some(disk.file().len() + room));
+        let replies = run_group(&mut store, &[insert(0), set_number(0, 5), insert(1)]);
+        let kept = replies.iter().filter(|(_, changed)| *changed).count();
+        for (results, changed) in &replies {
+            assert_eq!(error(results).is_none(), *changed || results[0] == json!({"count": 0}), "{results:?}");
+        }
+        let rows = store.rows("Root").count();
+        assert_eq!(
+            rows,
+            1 + replies.iter().filter(|(results, changed)| *changed && results[0]["uuid"].is_array()).count()
+        );
+        assert_eq!(store.database().verify(), Ok(()));
+        assert_eq!(durable(&disk.after_kill().open().expect("opens")), durable(&store));
+        seen.insert(kept);
+    }
+    assert_eq!(seen, [0, 1, 2, 3].into());
 }
 
 #[test]
@@ -451,14 +338,14 @@ fn the_daemons_writes_survive_a_full_disk_in_memory() {
     let uuid = store.rows("Root").next().expect("row").uuid();
     run(&mut store, &insert(2));
     let other = store.rows("Root").map(|row| row.uuid()).find(|other| *other != uuid).expect("two rows");
-    disk.0.borrow_mut().capacity = Some(0);
+    disk.limit(Some(0));
     assert!(store.write([("Root", other, "number", 8.into())]));
     // Far more than is kept waiting: the first one is not kept so long.
     for round in 0..2000 {
         assert!(store.write([("Root", uuid, "number", (round % 9 + 1).into())]));
     }
     assert_eq!(error(&run(&mut store, &insert(1)).0), Some("resources exhausted"));
-    disk.0.borrow_mut().capacity = None;
+    disk.limit(None);
     assert_eq!(error(&run(&mut store, &insert(1)).0), None);
     assert_eq!(durable(&disk.open().expect("opens")), durable(&store));
 }

@@ -13,7 +13,9 @@ typedef unsigned long long u64;
 
 enum { MAP_TYPE_ARRAY = 2, MAP_TYPE_XSKMAP = 17 };
 enum { XDP_PASS = 2 };
-enum { VLANS = 4096, QUEUES_MAX = 64 };
+// Devices that share the program and its maps: the kernel looks up each further program that is attached in a table of 48, and waits for
+// an RCU grace period whenever that changes. A device's place is its number modulo DEVICES; see program.rs.
+enum { VLANS = 4096, QUEUES_MAX = 64, DEVICES = 1024 };
 
 struct xdp_md {
 	u32 data;
@@ -29,20 +31,21 @@ static long (*const redirect_map)(void *map, u64 key, u64 flags) = (void *)51;
 
 // Written by program.rs as an array of u64: keep the two alike.
 struct claims {
+	u64 ifindex;
 	u64 everything;
 	u64 vlans[VLANS / 64];
 };
 
 struct {
 	MAP_UINT(type, MAP_TYPE_ARRAY);
-	MAP_UINT(max_entries, 1);
+	MAP_UINT(max_entries, DEVICES);
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, struct claims);
 } claims SEC(".maps");
 
 struct {
 	MAP_UINT(type, MAP_TYPE_XSKMAP);
-	MAP_UINT(max_entries, QUEUES_MAX);
+	MAP_UINT(max_entries, DEVICES * QUEUES_MAX);
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, u32);
 } sockets SEC(".maps");
@@ -63,13 +66,14 @@ static __attribute__((always_inline)) int claimed(const struct claims *claim, co
 SEC("xdp.frags")
 int redirect(struct xdp_md *context)
 {
-	u32 zero = 0;
-	const struct claims *claim = map_lookup(&claims, &zero);
+	u32 ifindex = context->ingress_ifindex, queue = context->rx_queue_index;
+	u32 place = ifindex % DEVICES;
+	const struct claims *claim = map_lookup(&claims, &place);
 
-	if (!claim || !claimed(claim, context))
+	if (!claim || claim->ifindex != ifindex || queue >= QUEUES_MAX || !claimed(claim, context))
 		return XDP_PASS;
 	// A queue without a socket: the kernel gets its frames.
-	return redirect_map(&sockets, context->rx_queue_index, XDP_PASS);
+	return redirect_map(&sockets, place * QUEUES_MAX + queue, XDP_PASS);
 }
 
 char license_text[] SEC("license") = "Apache-2.0";

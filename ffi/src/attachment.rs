@@ -221,7 +221,7 @@ impl Attachment {
 
         let sockets = bind_all(&device, queues, wanted, options)?;
         let program_error = |source| AttachError::Program { device: device.object.clone(), source };
-        let mut program = Program::load(queues).map_err(program_error)?;
+        let mut program = Program::take(ifindex).map_err(program_error)?;
         for (queue, socket) in (0..).zip(&sockets.bound) {
             program.set_socket(queue, socket.queue.socket.as_fd()).map_err(program_error)?;
         }
@@ -467,7 +467,7 @@ fn attach(
         WantedMode::BestEffort if generic_allowed && copying == Copying::Copy => &[native, XdpMode::Generic],
         _ => &[native],
     };
-    let fd = program.fd().map_err(|source| AttachError::Program { device: device.object.clone(), source })?;
+    let fd = program.fd();
     let mut refused = None;
     for &mode in modes {
         let hook = if mode == XdpMode::Generic { Hook::Generic } else { Hook::Native };

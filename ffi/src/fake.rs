@@ -84,6 +84,18 @@ impl FakeKernel {
         Some((octets, first?))
     }
 
+    /// Completes the frames of all packets to transmit. Returns how many packets.
+    pub(crate) fn complete(&mut self) -> usize {
+        let mut packets = 0;
+        while let Some(descriptor) = self.tx.read() {
+            packets += usize::from(descriptor.options & libc::XDP_PKT_CONTD == 0);
+            let _ = self.completion.write(descriptor.addr);
+        }
+        self.tx.release();
+        self.completion.publish();
+        packets
+    }
+
     /// Octets of the area: a frame that the kernel has.
     pub(crate) fn read(&self, addr: u64, len: u32) -> Vec<u8> {
         let (frame, offset) = self.borrow(addr);

@@ -15,6 +15,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod kernel;
 mod link;
+pub mod loopback;
 pub mod netns;
 pub mod packet;
 mod pool;

@@ -28,6 +28,16 @@ impl<'a> Packet<'a> {
         self.segments.push(octets);
     }
 
+    /// The first `len` octets of it.
+    pub fn truncated(&self, len: usize) -> Self {
+        let mut packet = Self::default();
+        for segment in &self.segments {
+            let rest = len - packet.len().min(len);
+            packet.push(&segment[..rest.min(segment.len())]);
+        }
+        packet
+    }
+
     /// Octets in all segments.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

@@ -21,6 +21,8 @@ pub struct Arguments {
 pub enum Command {
     /// Frames a second through two ports, offered from one side and counted on the other.
     Throughput(Throughput),
+    /// A thousand ports: adding one, starting again, memory, transactions a second.
+    Scale(Scale),
     /// Copies every frame between two AF_XDP ports: what the device under test `afxdp-forwarder` runs.
     #[command(hide = true)]
     AfxdpForwarder(Forwarder),
@@ -34,6 +36,26 @@ pub enum SinkKind {
     Tc,
     /// In the driver, by native XDP: socket buffers are copied into pages first.
     Xdp,
+}
+
+/// Settings of a measurement with many ports.
+#[derive(Args, Clone, Debug, serde::Serialize)]
+pub struct Scale {
+    /// Ports, each on a veth of its own.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..=4000))]
+    pub ports: u32,
+    /// How often all of it is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Length of each of the measurements of transactions.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Where shuntd and shuntctl are; beside this program unless set.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub bin_dir: Option<PathBuf>,
+    /// One JSON object per round on stdout; the table goes to stderr.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Settings of a throughput measurement.

@@ -14,6 +14,7 @@ pub mod netns;
 pub mod process;
 pub mod report;
 pub mod rig;
+pub mod scale;
 pub mod sink;
 pub mod statistics;
 pub mod throughput;

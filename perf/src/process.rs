@@ -160,6 +160,17 @@ impl Service {
         Ok(())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGKILL, and returns when it is gone.
+    pub fn kill(mut self) -> Result<()> {
+        self.signal(Signal::KILL);
+        self.child.wait().map(drop).with_context(|| format!("cannot wait for {}", self.name))
+    }
+
     fn signal(&self, signal: Signal) {
         if let Err(error) = kill_process(Pid::from_child(&self.child), signal) {
             eprintln!("shunt-perf: cannot end {}: {error}", self.name);

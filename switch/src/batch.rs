@@ -64,7 +64,7 @@ impl Batch {
                 octets += u64::from(meta.len);
                 match meta.fate {
                     Fate::Dropped(reason) => counters.dropped(reason, 1),
-                    Fate::One(_) | Fate::Flood => forwarded += 1,
+                    Fate::One(_) | Fate::Flood | Fate::Snooped(_) => forwarded += 1,
                     // No step leaves a packet undecided; should one, it has gone nowhere.
                     Fate::Open => {
                         debug_assert!(false, "a packet without a fate");

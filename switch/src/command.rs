@@ -5,6 +5,7 @@
 
 use crate::config::{DeviceIndex, Snapshot};
 use crate::counters::WorkerCounters;
+use crate::crossing::Way;
 use crate::port::{Receive, Transmit};
 use rtrb::{Consumer, Producer};
 use std::sync::Arc;
@@ -37,20 +38,35 @@ pub enum Command {
         /// Its transmitting side.
         side: Box<dyn Transmit>,
     },
-    /// Give back every side of this device, and answer [`Event::Detached`]. No snapshot in force refers to it any more.
+    /// Give back every side of this device, and answer [`Event::Detached`]. Either no snapshot in force refers to it any more,
+    /// or all workers are held.
     Detach(DeviceIndex),
+    /// Exchange packets with this worker from now on.
+    Meet {
+        /// The other worker.
+        worker: u16,
+        /// The way there and back.
+        way: Way,
+    },
+    /// Receive nothing until [`Command::Resume`], and answer [`Event::Held`]. Packets wait in their queues; those from other
+    /// workers still leave.
+    Hold,
+    /// Receive again.
+    Resume,
     /// Forward by this configuration from now on, and answer [`Event::Installed`] with the old one.
     Install(Arc<Snapshot>),
 }
 
 /// Worker → control thread.
 pub enum Event {
-    /// A receiving side that the worker no longer uses.
-    ReceiveReturned(DeviceIndex, Box<dyn Receive>),
+    /// A receiving side, that of the queue with this number, which the worker no longer uses.
+    ReceiveReturned(DeviceIndex, u16, Box<dyn Receive>),
     /// A transmitting side that the worker no longer uses.
     TransmitReturned(DeviceIndex, Box<dyn Transmit>),
     /// All sides of the device have been returned.
     Detached(DeviceIndex),
+    /// Nothing is received on this worker until it is told to resume.
+    Held,
     /// The snapshot of this generation is in force on this worker; the one before it comes back.
     Installed {
         /// Of the snapshot now in force.

@@ -4,6 +4,9 @@ use crate::counters::PortCounters;
 use crate::limits::VLANS;
 use crate::table::fdb::Fdb;
 use crate::table::flood::FloodTable;
+use crate::table::guard::{Guard, MacLimits};
+use crate::table::mdb::Mdb;
+use crate::table::mirror::{Mirror, Role};
 use crate::table::vlan::{VlanPolicy, VlanSet};
 use std::sync::Arc;
 
@@ -34,6 +37,8 @@ pub struct Snapshot {
     pub ports: Vec<Option<Port>>,
     /// By [`Port::bridge`].
     pub bridges: Vec<Bridge>,
+    /// Some bridge has [`Bridge::snooping`]. [`Snapshot::mark`] knows.
+    pub snoops: bool,
 }
 
 impl Snapshot {
@@ -47,6 +52,24 @@ impl Snapshot {
     #[inline]
     pub fn port(&self, index: PortIndex) -> Option<&Port> {
         self.ports.get(usize::from(index.0))?.as_ref()
+    }
+
+    /// Notes at devices and bridges what their ports need, so that the packets of all others pay one branch. Call it when the
+    /// ports are complete.
+    pub fn mark(&mut self) {
+        self.snoops = self.bridges.iter().any(|bridge| bridge.snooping.is_some());
+        for port in self.ports.iter().flatten() {
+            let limits_macs = port.guard.as_ref().is_some_and(|guard| guard.macs != MacLimits::default());
+            let bridge = self.bridges.get_mut(usize::from(port.bridge));
+            let mirrored = bridge.as_ref().is_some_and(|bridge| !bridge.mirrors.is_empty());
+            if let Some(bridge) = bridge {
+                bridge.limits_macs |= limits_macs;
+            }
+            if let Some(Some(device)) = self.devices.get_mut(usize::from(port.device.0)) {
+                device.guarded |= port.guard.is_some() || port.mirror.is_output;
+                device.mirrored |= mirrored;
+            }
+        }
     }
 
     /// The bridge that the port belongs to, if both are configured.
@@ -64,6 +87,10 @@ pub struct Device {
     pub partial_checksums: bool,
     /// The worker that transmits for workers which have no transmitting side of this device.
     pub home: u16,
+    /// A port of it is limited, or takes nothing. [`Snapshot::mark`] knows.
+    pub guarded: bool,
+    /// A bridge of its ports has mirrors. [`Snapshot::mark`] knows.
+    pub mirrored: bool,
 }
 
 /// Which port a frame belongs to.
@@ -92,6 +119,10 @@ pub struct Port {
     pub complete_checksums: bool,
     /// Does not talk to other protected ports.
     pub protected: bool,
+    /// Limits on what comes in by it, if there are any.
+    pub guard: Option<Arc<Guard>>,
+    /// What it is to its bridge's mirrors.
+    pub mirror: Role,
     /// One block for each worker, in worker order.
     pub counters: Arc<[PortCounters]>,
 }
@@ -106,6 +137,24 @@ pub struct Bridge {
     pub flood_vlans: Option<Box<VlanSet>>,
     /// Forward reserved multicast instead of dropping it (`other_config:forward-bpdu`).
     pub forward_bpdu: bool,
+    /// By number, as in [`Role`].
+    pub mirrors: Box<[Mirror]>,
+    /// A port of it limits what is learned. [`Snapshot::mark`] knows.
+    pub limits_macs: bool,
+    /// Multicast snooping, if it is on (`mcast_snooping_enable`).
+    pub snooping: Option<Snooping>,
+}
+
+/// How a bridge snoops.
+pub struct Snooping {
+    /// What has been learned. Shared by all workers and all snapshots of this bridge.
+    pub mdb: Arc<Mdb>,
+    /// What nobody has asked for goes to all, not only to routers.
+    pub flood_unregistered: bool,
+    /// Ports that get all groups, and where nothing is learned (`other_config:mcast-snooping-flood`).
+    pub flood_ports: Box<[PortIndex]>,
+    /// Ports that get reports, and that do not leave groups (`other_config:mcast-snooping-flood-reports`).
+    pub report_ports: Box<[PortIndex]>,
 }
 
 impl Bridge {

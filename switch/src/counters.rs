@@ -130,16 +130,19 @@ impl PortTotals {
     /// Sums the workers' counters.
     pub fn sum(workers: &[PortCounters]) -> Self {
         let mut totals = Self::default();
-        for counters in workers {
-            totals.rx_packets += counters.rx_packets.get();
-            totals.rx_bytes += counters.rx_bytes.get();
-            totals.tx_packets += counters.tx_packets.get();
-            totals.tx_bytes += counters.tx_bytes.get();
-            for (total, counter) in totals.drops.iter_mut().zip(&counters.drops) {
-                *total += counter.get();
-            }
-        }
+        workers.iter().for_each(|counters| totals.add(counters));
         totals
+    }
+
+    /// Adds what one worker counted.
+    pub fn add(&mut self, counters: &PortCounters) {
+        self.rx_packets += counters.rx_packets.get();
+        self.rx_bytes += counters.rx_bytes.get();
+        self.tx_packets += counters.tx_packets.get();
+        self.tx_bytes += counters.tx_bytes.get();
+        for (total, counter) in self.drops.iter_mut().zip(&counters.drops) {
+            *total += counter.get();
+        }
     }
 
     /// Packets dropped for any reason.

@@ -2,13 +2,14 @@
 //!
 //! For each ordered pair of workers two single-producer rings, in which a fixed number of buffers goes round: full ones
 //! there, empty ones back. A packet crosses once to each worker that has a part in its fate (more often only if it goes to
-//! more than [`PORTS_PER_PARCEL`] ports there), and carries the list of ports: each copy is decided by one worker only, the
+//! more than [`PORTS_PER_PARCEL`] ports there, or to mirrors), and carries the list of ports: each copy is decided by one worker only, the
 //! one that received the packet, so that none is made twice or forgotten while the configuration changes.
 
 use crate::config::PortIndex;
 use crate::counters::WorkerCounters;
 use crate::limits::{CROSSING_RING, FRAME_MAX, WORKERS_MAX};
 use crate::meta::Meta;
+use crate::path::egress::MirrorForm;
 use arrayvec::ArrayVec;
 use rtrb::{Consumer, Producer, RingBuffer};
 use shunt_ffi::Packet;
@@ -37,6 +38,8 @@ pub struct Parcel {
     pub meta: Meta,
     /// The ports by which it is to leave there.
     pub ports: ArrayVec<PortIndex, PORTS_PER_PARCEL>,
+    /// They are copies of a mirror, in this form.
+    pub form: Option<MirrorForm>,
     frame: Box<[u8]>,
     len: usize,
 }
@@ -45,7 +48,7 @@ impl Parcel {
     fn empty() -> Box<Self> {
         // Untouched memory costs nothing: a buffer grows into real pages as far as its packets are long.
         let frame = vec![0; FRAME_MAX].into_boxed_slice();
-        Box::new(Self { meta: Meta::default(), ports: ArrayVec::new(), frame, len: 0 })
+        Box::new(Self { meta: Meta::default(), ports: ArrayVec::new(), form: None, frame, len: 0 })
     }
 
     /// The packet as received.
@@ -82,8 +85,13 @@ struct In {
     empty: Producer<Box<Parcel>>,
 }
 
+/// The way between two workers, seen from one of them.
+pub struct Way {
+    out: Out,
+    incoming: In,
+}
+
 /// One worker's ways to and from all others.
-#[derive(Default)]
 pub struct Crossing {
     out: Vec<Option<Out>>,
     incoming: Vec<Option<In>>,
@@ -94,37 +102,71 @@ pub struct Crossing {
 
 const _: () = assert!(WORKERS_MAX <= u64::BITS as usize);
 
+/// A way between two workers: the first one's end and the second one's, given what wakes each of them.
+pub fn way(first: &Arc<dyn Wake>, second: &Arc<dyn Wake>) -> (Way, Way) {
+    let ((to_second, from_first), (to_first, from_second)) = (direction(second), direction(first));
+    (Way { out: to_second, incoming: from_second }, Way { out: to_first, incoming: from_first })
+}
+
+fn direction(receiver: &Arc<dyn Wake>) -> (Out, In) {
+    let (full, full_end) = RingBuffer::new(CROSSING_RING);
+    let (mut empty, empty_end) = RingBuffer::new(CROSSING_RING);
+    while empty.push(Parcel::empty()).is_ok() {}
+    let out = Out { full, empty: empty_end, open: None, wake: Arc::clone(receiver), sent: false };
+    (out, In { full: full_end, empty })
+}
+
 /// The ways between as many workers as there are `wakes`, in worker order (at most [`WORKERS_MAX`]).
 pub fn mesh(wakes: &[Arc<dyn Wake>]) -> Vec<Crossing> {
     let count = wakes.len().min(WORKERS_MAX);
     let mut crossings: Vec<Crossing> = (0..count).map(|_| Crossing::default()).collect();
-    for from in 0..count {
-        for (to, wake) in wakes.iter().enumerate().take(count) {
-            let (mut out, mut incoming) = (None, None);
-            if from != to {
-                let (full, full_end) = RingBuffer::new(CROSSING_RING);
-                let (mut empty, empty_end) = RingBuffer::new(CROSSING_RING);
-                while empty.push(Parcel::empty()).is_ok() {}
-                out = Some(Out { full, empty: empty_end, open: None, wake: Arc::clone(wake), sent: false });
-                incoming = Some(In { full: full_end, empty });
-            }
-            crossings[from].out.push(out);
-            crossings[to].incoming.push(incoming);
+    for a in 0..count {
+        for b in a + 1..count {
+            let (first, second) = way(&wakes[a], &wakes[b]);
+            crossings[a].meet(b as u16, first);
+            crossings[b].meet(a as u16, second);
         }
     }
     crossings
 }
 
+impl Default for Crossing {
+    /// Alone, with room for all workers that there can be.
+    fn default() -> Self {
+        let (out, incoming) = (Vec::with_capacity(WORKERS_MAX), Vec::with_capacity(WORKERS_MAX));
+        Self { out, incoming, open: 0, next: 0 }
+    }
+}
+
 impl Crossing {
+    /// From now on packets go to and come from worker `other`, which is below [`WORKERS_MAX`], by `way`.
+    pub fn meet(&mut self, other: u16, way: Way) {
+        let other = usize::from(other);
+        if self.out.len() <= other {
+            self.out.resize_with(other + 1, || None);
+            self.incoming.resize_with(other + 1, || None);
+        }
+        self.out[other] = Some(way.out);
+        self.incoming[other] = Some(way.incoming);
+    }
+
     /// Adds `port` to what worker `to` shall do with the packet in hand. False if the way there is full.
-    pub(crate) fn carry(&mut self, to: u16, meta: &Meta, packet: &Packet<'_>, port: PortIndex) -> bool {
+    pub(crate) fn carry(
+        &mut self,
+        to: u16,
+        meta: &Meta,
+        packet: &Packet<'_>,
+        port: PortIndex,
+        form: Option<&MirrorForm>,
+    ) -> bool {
         let Some(Some(out)) = self.out.get_mut(usize::from(to)) else { return false };
-        if out.open.as_ref().is_some_and(|parcel| parcel.ports.is_full()) {
+        if out.open.as_ref().is_some_and(|parcel| parcel.ports.is_full() || parcel.form.as_ref() != form) {
             out.depart();
         }
         if out.open.is_none() {
             let Ok(mut parcel) = out.empty.pop() else { return false };
             parcel.fill(meta, packet);
+            parcel.form = form.cloned();
             out.open = Some(parcel);
             self.open |= 1 << to;
         }

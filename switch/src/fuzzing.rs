@@ -2,10 +2,14 @@
 
 use crate::command::Command;
 use crate::config::{DeviceIndex, PortIndex};
+use crate::table::guard::{GuardConfig, MacLimits};
+use crate::table::mdb::Mdb;
+use crate::table::mirror::{MirrorConfig, Output};
 use crate::table::vlan::{Mode, PriorityTags, VlanConfig};
-use crate::testing::{PortSpec, Rig, Scene};
+use crate::testing::{BridgeSpec, PortSpec, Rig, Scene};
 use crate::time::Instant;
 use crate::wire::ethernet::Mac;
+use std::sync::Arc;
 
 const DEVICES: u16 = 8;
 
@@ -58,7 +62,8 @@ fn rich() -> Rig {
         workers: 2,
         ..Scene::default()
     };
-    let mut rig = Rig::new(Scene { bridges: vec![Default::default(), Default::default()], ..scene }, 16);
+    let snoops = BridgeSpec { mdb: Some(Arc::new(Mdb::new(10, 1))), ..BridgeSpec::default() };
+    let mut rig = Rig::new(Scene { bridges: vec![snoops, BridgeSpec::default()], ..scene }, 16);
     for queue in &mut rig.outputs {
         queue.set_per_flush(3);
     }
@@ -103,10 +108,16 @@ fn operation(rig: &mut Rig, choices: &mut Choices<'_>, now: &mut Instant) {
     let device = choices.below(DEVICES);
     let mac = Mac(0x0200_0000_0000 + u64::from(choices.below(6)));
     let bridge = usize::from(port) % 2;
-    match choices.below(12) {
+    match choices.below(14) {
         0 => now.0 += u64::from(choices.octet()) << 30,
-        1 => rig.scene.bridges[bridge].fdb.age(*now, 15),
-        2 => rig.scene.bridges[bridge].fdb.flush(),
+        1 => {
+            rig.scene.bridges[bridge].fdb.age(*now, 15);
+            rig.scene.bridges.iter().flat_map(|bridge| &bridge.mdb).for_each(|mdb| mdb.age(*now, 15));
+        }
+        2 => {
+            rig.scene.bridges[bridge].fdb.flush();
+            rig.scene.bridges.iter().flat_map(|bridge| &bridge.mdb).for_each(|mdb| mdb.flush());
+        }
         3 => drop(rig.scene.bridges[bridge].fdb.add_static(10, mac, PortIndex(port))),
         4 => rig.command(usize::from(rig.scene.homes[usize::from(device)]), Command::Detach(DeviceIndex(device))),
         5 => rig.attach(usize::from(device)),
@@ -114,6 +125,7 @@ fn operation(rig: &mut Rig, choices: &mut Choices<'_>, now: &mut Instant) {
             rig.scene.ports[usize::from(port)] = None;
             rig.install();
             rig.scene.bridges.iter().for_each(|bridge| bridge.fdb.forget_port(PortIndex(port)));
+            rig.scene.bridges.iter().flat_map(|bridge| &bridge.mdb).for_each(|mdb| mdb.flush_port(PortIndex(port)));
         }
         7 => {
             if let Some(spec) = &mut rig.scene.ports[usize::from(port)] {
@@ -122,6 +134,16 @@ fn operation(rig: &mut Rig, choices: &mut Choices<'_>, now: &mut Instant) {
             }
         }
         8 => drop(rig.outputs[usize::from(device)].discard()),
+        9 => {
+            rig.scene.bridges[bridge].mirrors = (0..choices.below(3)).map(|_| mirror(choices)).collect();
+            rig.install();
+        }
+        10 => {
+            if let Some(spec) = &mut rig.scene.ports[usize::from(port)] {
+                spec.guard = limits(choices);
+                rig.install();
+            }
+        }
         _ => {
             let tags = usize::from(choices.below(4)) * 4;
             let mut frame = [Mac(mac.0 ^ 1).octets(), mac.octets()].concat();
@@ -134,10 +156,43 @@ fn operation(rig: &mut Rig, choices: &mut Choices<'_>, now: &mut Instant) {
     }
 }
 
+/// A mirror of some of the first eight ports, whatever bridge they belong to.
+fn mirror(choices: &mut Choices<'_>) -> MirrorConfig {
+    let mut some = || {
+        let bits = choices.octet();
+        (0..8).filter(|port| bits >> port & 1 != 0).map(PortIndex).collect()
+    };
+    let (sources, destinations) = (some(), some());
+    let output = match choices.below(3) {
+        0 => Output::Vlan(choices.below(4) * 10),
+        _ => Output::Port(PortIndex(choices.below(9))),
+    };
+    let vlans = if choices.below(4) == 0 { vec![10] } else { vec![] };
+    let snaplen = [None, Some(14), Some(60), Some(u16::from(choices.octet()) + 14)][usize::from(choices.below(4))];
+    let counters = (0..2).map(|_| Default::default()).collect();
+    MirrorConfig { sources, destinations, vlans, output, snaplen, counters }
+}
+
+/// Each limit off or tight.
+fn limits(choices: &mut Choices<'_>) -> GuardConfig {
+    let mut small = || choices.below(4);
+    GuardConfig {
+        rate_kbps: small().into(),
+        burst_kb: small().into(),
+        rate_kpps: small().into(),
+        burst_kpkts: small().into(),
+        broadcast_pps: small().into(),
+        unknown_pps: small().into(),
+        multicast_pps: small().into(),
+        macs: MacLimits { learned_max: small().into(), moves_max: small(), window_ms: u32::from(small()) * 1000 },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::port::fault::Dice;
+    use crate::testing::{igmp_packet, mld_packet};
 
     fn inputs(seed: u64, count: usize, mut body: impl FnMut(&[u8])) {
         let mut dice = Dice::new(seed);
@@ -148,8 +203,27 @@ mod tests {
             if let Some(place) = input.get_mut(13..15) {
                 place.copy_from_slice(&[[0x81, 0], [0x88, 0xa8], [8, 0], [0x86, 0xdd], [0, 0]][dice.below(5)]);
             }
+            if dice.chance(300) {
+                multicast(&mut dice, &mut input);
+            }
             body(&input);
         }
+    }
+
+    /// IGMP or MLD whose checksum is right, so that what it says is believed.
+    fn multicast(dice: &mut Dice, input: &mut Vec<u8>) {
+        let mut message: Vec<u8> = (0..8 + dice.below(60)).map(|_| dice.below(7) as u8).collect();
+        let v6 = dice.chance(500);
+        let kinds = if v6 { [130, 131, 132, 143, 143] } else { [0x11, 0x12, 0x16, 0x17, 0x22] };
+        message[0] = kinds[dice.below(5)];
+        input.resize(1, 0);
+        let ethertype = if v6 { [0x86, 0xdd] } else { [8, 0] };
+        input.extend([1, 0, 0x5e, 0, 0, 1, 2, 0, 0, 0, 0, 9].iter().chain(&ethertype));
+        input.extend(if v6 {
+            mld_packet([1; 16], [0xff; 16], &message)
+        } else {
+            igmp_packet([10, 0, 0, 1], [239, 0, 0, 1], &message)
+        });
     }
 
     #[test]

@@ -30,6 +30,16 @@ pub const FDB_SIZE_DEFAULT: usize = 8192;
 pub const AGEING_S: std::ops::RangeInclusive<u64> = 15..=3600;
 /// A bridge's `mac-aging-time` in seconds when none is set, 802.1Q-2022 table 8-6.
 pub const AGEING_S_DEFAULT: u64 = 300;
+/// Bounds of a bridge's `mcast-snooping-table-size`, as in OVS.
+pub const MDB_SIZE: std::ops::RangeInclusive<usize> = 10..=1_000_000;
+/// A bridge's `mcast-snooping-table-size` when none is set, as in OVS.
+pub const MDB_SIZE_DEFAULT: usize = 2048;
+/// Bounds of a bridge's `mcast-snooping-aging-time` in seconds, as in OVS.
+pub const MDB_AGEING_S: std::ops::RangeInclusive<u64> = 15..=3600;
+/// A bridge's `mcast-snooping-aging-time` in seconds when none is set, as in OVS.
+pub const MDB_AGEING_S_DEFAULT: u64 = 300;
+/// How long a port leads to a multicast router after its last query, in seconds, as in OVS.
+pub const ROUTER_AGEING_S: u64 = 180;
 
 const _: () = assert!(PORTS_MAX < u16::MAX as usize);
 const _: () = assert!(FRAME_MAX <= shunt_ffi::SEGMENTS_MAX * 1792);

@@ -17,8 +17,19 @@ pub enum Fate {
     One(PortIndex),
     /// It goes to all other ports of its VLAN.
     Flood,
+    /// It goes to those other ports of its VLAN that multicast snooping knows to want it.
+    Snooped(Audience),
     /// It goes nowhere.
     Dropped(Reason),
+}
+
+/// Who wants a packet to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// It is a report: routers.
+    Routers,
+    /// Members of its group, and routers.
+    Members,
 }
 
 /// The record of one packet: one cache line, written from left to right as the packet travels.

@@ -40,6 +40,12 @@ reasons! {
     Oversized = "oversized", 272;
     /// No port claims the frame: its device or VLAN was just removed from the configuration.
     NoPort = "no_port", 261;
+    /// The frame came in by a port that is reserved for the output of a mirror.
+    MirrorIngress = "mirror_ingress", 258;
+    /// The port's `ingress_policing_rate` was exceeded.
+    PolicedRate = "policed_rate", 261;
+    /// The port's `ingress_policing_kpkts_rate` was exceeded.
+    PolicedPackets = "policed_packets", 261;
     /// The destination is a reserved multicast address (01:80:c2:00:00:0x and the vendors' lists), which a bridge does not forward.
     ReservedMulticast = "reserved_multicast", 294;
     /// A tagged frame came in on an access port.
@@ -48,14 +54,28 @@ reasons! {
     IngressVlan = "ingress_vlan", 265;
     /// The frame's customer VLAN is not in the ingress port's `cvlans`.
     IngressCvlan = "ingress_cvlan", 265;
+    /// The source has moved between ports more often than `mac-flap-limit` allows, and is held on another port.
+    MacFlap = "mac_flap", 304;
+    /// As many sources as `mac-limit` allows are known behind the port, and this is another one.
+    MacLimit = "mac_limit", 304;
     /// The destination is known to be on the port that the frame came in by.
     Hairpin = "hairpin", 268;
     /// The destination is known on a port that does not carry the frame's VLAN, or cannot carry the frame's tags.
     EgressVlan = "egress_vlan", 267;
     /// The destination is on a protected port, and so is the source.
     Protected = "protected", 268;
+    /// The destination is known on a port that is reserved for the output of a mirror.
+    MirrorEgress = "mirror_egress", 258;
+    /// More broadcast than `storm-broadcast-pps` allows was to be flooded.
+    StormBroadcast = "storm_broadcast", 261;
+    /// More packets to unknown destinations than `storm-unknown-pps` allows were to be flooded.
+    StormUnknown = "storm_unknown", 261;
+    /// More multicast than `storm-multicast-pps` allows was to be flooded.
+    StormMulticast = "storm_multicast", 261;
     /// The destination is unknown or a group, and no other port carries the frame's VLAN.
     FloodEmpty = "flood_empty", 267;
+    /// Multicast snooping knows nobody on another port who wants the frame: no member, no router, no port that floods.
+    NoListener = "no_listener", 267;
     /// The destination is known on a port that is gone.
     StalePort = "stale_port", 269;
     /// The frame's payload is longer than the egress port's MTU.

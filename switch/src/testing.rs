@@ -1,7 +1,7 @@
 //! How is a small switch set up on memory ports? For tests, fuzzing, simulations and benches; the daemon does not use it.
 
 use crate::command::{Command, Event, Handle};
-use crate::config::{Bridge, Device, DeviceIndex, Ingress, Port, PortIndex, Snapshot};
+use crate::config::{Bridge, Device, DeviceIndex, Ingress, Port, PortIndex, Snapshot, Snooping};
 use crate::counters::{PortCounters, PortTotals, WorkerCounters};
 use crate::crossing::{NeverAsleep, Wake};
 use crate::limits::{FRAME_MAX, VLANS};
@@ -9,8 +9,12 @@ use crate::port::memory::Queue;
 use crate::reason::Reason;
 use crate::table::fdb::Fdb;
 use crate::table::flood::FloodTable;
+use crate::table::guard::{Guard, GuardConfig};
+use crate::table::mdb::Mdb;
+use crate::table::mirror::{self, MirrorConfig};
 use crate::table::vlan::{VlanConfig, VlanPolicy, VlanSet};
 use crate::time::Instant;
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Mac;
 use crate::wire::vlan::Tag;
 use crate::worker::{Worker, crew};
@@ -23,6 +27,35 @@ pub fn frame(destination: Mac, source: Mac, tags: &[Tag], ethertype: u16, payloa
     frame.extend(ethertype.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+/// An IPv4 packet with `message` as IGMP; octets 2 and 3 of it are replaced by its checksum.
+pub fn igmp_packet(source: [u8; 4], destination: [u8; 4], message: &[u8]) -> Vec<u8> {
+    let total = (24 + message.len() as u16).to_be_bytes();
+    // A router alert option, as RFC 2236 has it.
+    let header = [0x46, 0xc0, total[0], total[1], 0, 0, 0, 0, 1, 2, 0, 0];
+    let mut packet = [&header[..], &source, &destination, &[0x94, 4, 0, 0], message].concat();
+    put_checksum(&mut packet, 24, Sum::default());
+    packet
+}
+
+/// An IPv6 packet with `message` as ICMPv6 behind a router alert (RFC 2710); octets 2 and 3 are replaced by its checksum.
+pub fn mld_packet(source: [u8; 16], destination: [u8; 16], message: &[u8]) -> Vec<u8> {
+    let len = (8 + message.len() as u16).to_be_bytes();
+    let header = [0x60, 0, 0, 0, len[0], len[1], 0, 1];
+    let mut packet = [&header[..], &source, &destination, &[58, 0, 5, 2, 0, 0, 1, 0], message].concat();
+    let mut sum = Sum::default();
+    sum.add(&packet[8..40]);
+    sum.add_word(message.len() as u16);
+    sum.add_word(58);
+    put_checksum(&mut packet, 48, sum);
+    packet
+}
+
+fn put_checksum(packet: &mut [u8], at: usize, mut sum: Sum) {
+    packet[at + 2..at + 4].fill(0);
+    sum.add(&packet[at..]);
+    packet[at + 2..at + 4].copy_from_slice(&(!sum.fold()).to_be_bytes());
 }
 
 /// A port to be set up.
@@ -42,6 +75,12 @@ pub struct PortSpec {
     pub complete_checksums: bool,
     /// It does not talk to other such ports.
     pub protected: bool,
+    /// Its limits.
+    pub guard: GuardConfig,
+    /// It gets all groups; only where its bridge snoops.
+    pub mcast_flood: bool,
+    /// It gets reports; only where its bridge snoops.
+    pub mcast_flood_reports: bool,
 }
 
 impl Default for PortSpec {
@@ -54,13 +93,22 @@ impl Default for PortSpec {
             mtu: FRAME_MAX as u32,
             complete_checksums: false,
             protected: false,
+            guard: GuardConfig::default(),
+            mcast_flood: false,
+            mcast_flood_reports: false,
         }
     }
 }
 
 /// A device that belongs to the port of the same number.
 pub fn device(number: u16) -> Device {
-    Device { ingress: Ingress::Port(PortIndex(number)), partial_checksums: false, home: 0 }
+    Device {
+        ingress: Ingress::Port(PortIndex(number)),
+        partial_checksums: false,
+        home: 0,
+        guarded: false,
+        mirrored: false,
+    }
 }
 
 /// The configuration of one bridge whose ports have these VLAN columns, each on the device of the same number.
@@ -79,11 +127,24 @@ pub struct BridgeSpec {
     pub flood_vlans: Vec<u16>,
     /// It forwards reserved multicast.
     pub forward_bpdu: bool,
+    /// Its mirrors.
+    pub mirrors: Vec<MirrorConfig>,
+    /// It snoops, with this table.
+    pub mdb: Option<Arc<Mdb>>,
+    /// If it snoops: what nobody has asked for goes to routers only.
+    pub drop_unregistered: bool,
 }
 
 impl Default for BridgeSpec {
     fn default() -> Self {
-        Self { fdb: Arc::new(Fdb::new(1024, 0x5eed)), flood_vlans: Vec::new(), forward_bpdu: false }
+        Self {
+            fdb: Arc::new(Fdb::new(1024, 0x5eed)),
+            flood_vlans: Vec::new(),
+            forward_bpdu: false,
+            mirrors: Vec::new(),
+            mdb: None,
+            drop_unregistered: false,
+        }
     }
 }
 
@@ -122,7 +183,7 @@ impl Scene {
         while self.counters.len() < self.ports.len() {
             self.counters.push((0..self.workers).map(|_| PortCounters::default()).collect());
         }
-        let ports: Vec<Option<Port>> = self
+        let mut ports: Vec<Option<Port>> = self
             .ports
             .iter()
             .zip(&self.counters)
@@ -135,6 +196,8 @@ impl Scene {
                     mtu: spec.mtu,
                     complete_checksums: spec.complete_checksums,
                     protected: spec.protected,
+                    guard: Guard::new(&spec.guard).map(Arc::new),
+                    mirror: mirror::Role::default(),
                     counters: Arc::clone(counters),
                 })
             })
@@ -146,9 +209,10 @@ impl Scene {
             .iter()
             .enumerate()
             .map(|(number, spec)| {
+                let mirrors = mirror::compile(&mut ports, number as u16, &spec.mirrors);
                 let members = ports.iter().enumerate().filter_map(|(index, port)| {
                     port.as_ref()
-                        .filter(|port| usize::from(port.bridge) == number)
+                        .filter(|port| usize::from(port.bridge) == number && !port.mirror.is_output)
                         .map(|port| (PortIndex(index as u16), &port.vlan))
                 });
                 Bridge {
@@ -157,10 +221,29 @@ impl Scene {
                     flood_vlans: (!spec.flood_vlans.is_empty())
                         .then(|| Box::new(spec.flood_vlans.iter().copied().collect::<VlanSet>())),
                     forward_bpdu: spec.forward_bpdu,
+                    mirrors,
+                    limits_macs: false,
+                    snooping: spec.mdb.as_ref().map(|mdb| self.snooping(number, spec, mdb)),
                 }
             })
             .collect();
-        Snapshot { generation, devices, ports, bridges }
+        let mut snapshot = Snapshot { generation, devices, ports, bridges, snoops: false };
+        snapshot.mark();
+        snapshot
+    }
+
+    fn snooping(&self, bridge: usize, spec: &BridgeSpec, mdb: &Arc<Mdb>) -> Snooping {
+        let ports = |wanted: fn(&PortSpec) -> bool| {
+            let of_bridge = |port: &PortSpec| usize::from(port.bridge) == bridge && wanted(port);
+            let ports = self.ports.iter().zip(0..).filter(|(port, _)| port.as_ref().is_some_and(of_bridge));
+            ports.map(|(_, index)| PortIndex(index)).collect()
+        };
+        Snooping {
+            mdb: Arc::clone(mdb),
+            flood_unregistered: !spec.drop_unregistered,
+            flood_ports: ports(|port| port.mcast_flood),
+            report_ports: ports(|port| port.mcast_flood_reports),
+        }
     }
 
     fn device(&self, number: u16) -> Option<Device> {
@@ -178,7 +261,13 @@ impl Scene {
         }
         let ingress = whole.map(Ingress::Port).or(vlans.map(Ingress::Vlans))?;
         let home = self.homes.get(usize::from(number)).copied().unwrap_or(0);
-        Some(Device { ingress, partial_checksums: self.partial.contains(&number), home })
+        Some(Device {
+            ingress,
+            partial_checksums: self.partial.contains(&number),
+            home,
+            guarded: false,
+            mirrored: false,
+        })
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::batch::Batch;
 use crate::command::{Command, Event, Handle};
-use crate::config::{DeviceIndex, Snapshot};
+use crate::config::{DeviceIndex, PortIndex, Snapshot};
 use crate::counters::WorkerCounters;
 use crate::crossing::{self, Crossing, Wake};
-use crate::limits::{COMMAND_RING, COMMANDS_PER_TURN_MAX, CROSSING_RING, DEVICES_MAX, EVENT_RING};
+use crate::limits::{COMMAND_RING, COMMANDS_PER_TURN_MAX, CROSSING_RING, DEVICES_MAX, EVENT_RING, PORTS_MAX};
 use crate::path::egress::{Exit, Sides};
-use crate::path::{checksum, egress, learn, lookup, parse, reserved, rx, vlan_in};
+use crate::path::{checksum, egress, learn, lookup, mirror, parse, police, reserved, rx, snoop, storm, vlan_in};
 use crate::port::Receive;
 use crate::time::Instant;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -22,7 +22,10 @@ pub struct Worker {
     queues: Vec<Queue>,
     sides: Sides,
     crossing: Crossing,
+    /// Nothing is received for the time being.
+    held: bool,
     batch: Batch,
+    listeners: Vec<PortIndex>,
     commands: Consumer<Command>,
     events: Producer<Event>,
     counters: Arc<WorkerCounters>,
@@ -60,12 +63,20 @@ impl Worker {
             queues: Vec::with_capacity(DEVICES_MAX),
             sides: Sides::default(),
             crossing,
+            held: false,
             batch: Batch::default(),
+            // Members, ports that get everything, and routers.
+            listeners: Vec::with_capacity(3 * PORTS_MAX),
             commands: command_end,
             events: event_end,
             counters: Arc::clone(&counters),
         };
         (worker, Handle { commands, events, counters })
+    }
+
+    /// Exchanges packets with worker `other` from now on; for a worker that runs already there is [`Command::Meet`].
+    pub fn meet(&mut self, other: u16, way: crossing::Way) {
+        self.crossing.meet(other, way);
     }
 
     /// One turn. Reads in the order a packet travels; each line is one file in `path/`.
@@ -74,19 +85,25 @@ impl Worker {
         self.obey();
         let (config, batch, counters) = (&*self.config, &mut self.batch, &*self.counters);
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
-        let mut exit = Exit { config, worker: self.index, sides, crossing, counters };
-        for Queue { device, side, .. } in &mut self.queues {
+        let listeners = &mut self.listeners;
+        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners };
+        let queues = if self.held { &mut [] } else { &mut self.queues[..] };
+        for Queue { device, side, .. } in queues {
             if !rx::run(batch, &mut **side, counters) {
                 continue;
             }
             packets += batch.len();
             parse::run(batch, &**side, *device, config);
+            police::run(batch, *device, config, now);
             reserved::run(batch, config);
             vlan_in::run(batch, config);
             learn::run(batch, config, now);
             lookup::run(batch, config);
+            storm::run(batch, *device, config, now);
+            snoop::run(batch, &**side, config, now);
             checksum::run(batch, &**side, *device, config);
             egress::run(batch, &**side, &mut exit);
+            mirror::run(batch, &**side, *device, &mut exit);
             side.release();
             let forwarded = batch.settle(config, usize::from(self.index), &counters.unattributed);
             counters.forwarded.add(forwarded);
@@ -103,18 +120,14 @@ impl Worker {
     fn obey(&mut self) {
         for _ in 0..COMMANDS_PER_TURN_MAX {
             let Ok(command) = self.commands.peek() else { return };
-            match command {
-                Command::Detach(device) => {
-                    let device = *device;
-                    if !self.detach(device) {
-                        return;
-                    }
-                }
-                // Each of these is answered by one event at most.
-                Command::Receive { .. } | Command::Transmit { .. } | Command::Install(_) if self.events.is_full() => {
+            if let Command::Detach(device) = command {
+                let device = *device;
+                if !self.detach(device) {
                     return;
                 }
-                Command::Receive { .. } | Command::Transmit { .. } | Command::Install(_) => {}
+            } else if self.events.is_full() {
+                // Each of the others is answered by one event at most.
+                return;
             }
             if let Ok(command) = self.commands.pop() {
                 self.execute(command);
@@ -126,7 +139,7 @@ impl Worker {
         match command {
             Command::Receive { device, queue, side } => {
                 if let Some(old) = self.add_queue(device, queue, side) {
-                    self.tell(Event::ReceiveReturned(device, old));
+                    self.tell(Event::ReceiveReturned(device, queue, old));
                 }
             }
             Command::Transmit { device, side } => {
@@ -135,6 +148,12 @@ impl Worker {
                 }
             }
             Command::Detach(device) => self.tell(Event::Detached(device)),
+            Command::Meet { worker, way } => self.meet(worker, way),
+            Command::Hold => {
+                self.held = true;
+                self.tell(Event::Held);
+            }
+            Command::Resume => self.held = false,
             Command::Install(snapshot) => {
                 // Packets on the way here name ports by number: they leave by the ports that had the numbers when they
                 // were sent, before a number can mean another port.
@@ -161,10 +180,12 @@ impl Worker {
     /// Gives back as many sides of the device as there is room for in the ring of events. True when all are, and there is
     /// room for one more event.
     fn detach(&mut self, device: DeviceIndex) -> bool {
+        // What others sent this way while the device was still here leaves by it.
+        self.drain_arrivals();
         while !self.events.is_full() {
             if let Some(position) = self.queues.iter().position(|queue| queue.device == device) {
                 let queue = self.queues.swap_remove(position);
-                self.tell(Event::ReceiveReturned(device, queue.side));
+                self.tell(Event::ReceiveReturned(device, queue.number, queue.side));
             } else if let Some(side) = self.sides.detach(device) {
                 self.tell(Event::TransmitReturned(device, side));
             } else {
@@ -183,9 +204,15 @@ impl Worker {
     fn drain_arrivals(&mut self) {
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
         let (config, counters) = (&*self.config, &*self.counters);
-        let mut exit = Exit { config, worker: self.index, sides, crossing, counters };
+        let listeners = &mut self.listeners;
+        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners };
         let workers = exit.crossing.workers();
         egress::arrivals(&mut exit, CROSSING_RING * workers);
+    }
+
+    /// Whether it has packets to wait for from anybody but other workers.
+    pub fn has_queues(&self) -> bool {
+        !self.queues.is_empty()
     }
 
     /// What to poll for packets.

@@ -6,18 +6,23 @@
 
 use shunt_switch::command::Command;
 use shunt_switch::config::{DeviceIndex, PortIndex};
-use shunt_switch::limits::BURST;
+use shunt_switch::limits::{BURST, ROUTER_AGEING_S};
 use shunt_switch::port::fault::{Dice, Fault, Rates};
 use shunt_switch::reason::Reason;
+use shunt_switch::table::guard::{GuardConfig, MacLimits};
+use shunt_switch::table::mdb::Mdb;
+use shunt_switch::table::mirror::{MirrorConfig, Output};
 use shunt_switch::table::vlan::VlanConfig;
-use shunt_switch::testing::{PortSpec, Rig, Scene, frame};
+use shunt_switch::testing::{PortSpec, Rig, Scene, frame, igmp_packet};
 use shunt_switch::time::Instant;
 use shunt_switch::wire::ethernet::Mac;
 use shunt_switch::wire::vlan::Tag;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 const PORTS: usize = 9;
 const DEVICES: usize = 7;
+const GROUPS_MAX: usize = 10;
 const VLANS: [u16; 4] = [0, 10, 20, 4095];
 
 /// What a frame is to the naive switch; its octets are made from it.
@@ -26,13 +31,119 @@ struct Naive {
     destination: Mac,
     source: Mac,
     tags: Vec<u16>,
+    /// What it is about if it is IPv4 to a group; then the payload is that.
+    multicast: Option<Multicast>,
     payload: Vec<u8>,
+}
+
+/// What IPv4 to a group says; groups are numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Multicast {
+    Join(u8),
+    Leave(u8),
+    Query,
+    Data(u8),
+}
+
+impl Multicast {
+    fn octets(self) -> Vec<u8> {
+        let igmp = |kind, n| igmp_packet([10, 0, 0, 1], [239, 0, 0, n], &[kind, 0, 0, 0, 239, 0, 0, n]);
+        match self {
+            Self::Join(n) => igmp(0x16, n),
+            Self::Leave(n) => igmp(0x17, n),
+            Self::Query => igmp(0x11, 0),
+            Self::Data(n) => {
+                let mut packet = igmp(0x11, n);
+                packet[9] = 17;
+                packet
+            }
+        }
+    }
+}
+
+/// (bridge, VLAN, group).
+type GroupKey = (u16, u16, u8);
+
+/// Who wants what on the bridges that snoop.
+#[derive(Default)]
+struct NaiveListeners {
+    /// In the order of the last report, with port and time of each member.
+    groups: Vec<(GroupKey, Vec<(usize, u64)>)>,
+    /// Bridge, VLAN, port, time.
+    routers: Vec<(u16, u16, usize, u64)>,
+}
+
+impl NaiveListeners {
+    fn learn(&mut self, says: Multicast, (port, bridge, vlan): Admitted, now: u64) {
+        match says {
+            Multicast::Query => {
+                self.routers.retain(|router| (router.0, router.1, router.2) != (bridge, vlan, port));
+                self.routers.push((bridge, vlan, port, now));
+            }
+            Multicast::Join(_) if self.routers_of(bridge, vlan).any(|router| router == port) => {}
+            Multicast::Join(group) => {
+                let key = (bridge, vlan, group);
+                let old = self.groups.iter().position(|(of, _)| *of == key);
+                let mut members = old.map_or_else(Vec::new, |at| self.groups.remove(at).1);
+                if old.is_none() && self.groups.iter().filter(|(of, _)| of.0 == bridge).count() == GROUPS_MAX {
+                    let oldest = self.groups.iter().position(|(of, _)| of.0 == bridge).unwrap();
+                    self.groups.remove(oldest);
+                }
+                members.retain(|(member, _)| *member != port);
+                members.push((port, now));
+                self.groups.push((key, members));
+                self.retain(|_, _, _| true, |_| true);
+            }
+            Multicast::Leave(group) => {
+                self.retain(|key, member, _| key != (bridge, vlan, group) || member != port, |_| true);
+            }
+            Multicast::Data(_) => {}
+        }
+    }
+
+    /// Keeps some members and routers, and drops groups without members that are the oldest of their bridge.
+    fn retain(
+        &mut self,
+        members: impl Fn(GroupKey, usize, u64) -> bool,
+        routers: impl Fn((u16, u16, usize, u64)) -> bool,
+    ) {
+        self.groups.iter_mut().for_each(|(key, list)| list.retain(|(port, at)| members(*key, *port, *at)));
+        self.routers.retain(|router| routers(*router));
+        for bridge in 0..2 {
+            while let Some(oldest) = self.groups.iter().position(|(key, _)| key.0 == bridge)
+                && self.groups[oldest].1.is_empty()
+            {
+                self.groups.remove(oldest);
+            }
+        }
+    }
+
+    fn routers_of(&self, bridge: u16, vlan: u16) -> impl Iterator<Item = usize> {
+        self.routers.iter().filter(move |router| (router.0, router.1) == (bridge, vlan)).map(|router| router.2)
+    }
+
+    /// The ports that want it; `None` for all.
+    fn want(&self, says: Multicast, bridge: u16, vlan: u16) -> Option<Vec<usize>> {
+        let mut ports: Vec<usize> = match says {
+            Multicast::Query => return None,
+            Multicast::Join(_) | Multicast::Leave(_) => Vec::new(),
+            Multicast::Data(group) => {
+                let (_, members) = self.groups.iter().find(|(key, _)| *key == (bridge, vlan, group))?;
+                members.iter().map(|(port, _)| *port).collect()
+            }
+        };
+        ports.extend(self.routers_of(bridge, vlan));
+        ports.sort_unstable();
+        ports.dedup();
+        Some(ports)
+    }
 }
 
 impl Naive {
     fn octets(&self) -> Vec<u8> {
         let tags: Vec<Tag> = self.tags.iter().map(|vid| Tag::new(0x8100, *vid, 0)).collect();
-        frame(self.destination, self.source, &tags, 0x88b5, &self.payload)
+        let ethertype = if self.multicast.is_some() { 0x0800 } else { 0x88b5 };
+        frame(self.destination, self.source, &tags, ethertype, &self.payload)
     }
 }
 
@@ -40,6 +151,11 @@ impl Naive {
 struct NaiveSwitch {
     /// (bridge, VLAN, MAC) → port, when last seen.
     hosts: HashMap<(u16, u16, Mac), (usize, u64)>,
+    /// Of those that have moved: since when, how often since then; or until when held, and no number.
+    moves: HashMap<(u16, u16, Mac), (u64, Option<u16>)>,
+    /// Packets that each mirror has taken, by bridge and number.
+    mirrored: BTreeMap<(usize, usize), u64>,
+    listeners: NaiveListeners,
     received: u64,
     drops: BTreeMap<(Option<usize>, Reason), u64>,
     sent: BTreeMap<usize, u64>,
@@ -50,6 +166,19 @@ fn carries(vlan: &VlanConfig, vid: u16) -> bool {
         Some(tag) => tag == vid,
         None => vlan.trunks.is_empty() || vlan.trunks.contains(&vid),
     }
+}
+
+/// A packet that mirrors copy: which of their outputs have it.
+struct Copying<'a> {
+    packet: &'a Naive,
+    from: usize,
+    done: BTreeSet<(bool, u16)>,
+}
+
+/// Some mirror of its bridge sends to the port.
+fn is_output(scene: &Scene, port: usize) -> bool {
+    let own = scene.ports[port].as_ref().map(|spec| &scene.bridges[usize::from(spec.bridge)].mirrors);
+    own.is_some_and(|mirrors| mirrors.iter().any(|mirror| mirror.output == Output::Port(PortIndex(port as u16))))
 }
 
 /// A packet that was let in: its port, bridge, VLAN.
@@ -69,6 +198,9 @@ impl NaiveSwitch {
             ports.next()
         };
         let (port, spec) = found.ok_or((None, Reason::NoPort))?;
+        if is_output(scene, port) {
+            return Err((Some(port), Reason::MirrorIngress));
+        }
         if packet.destination.is_reserved() && !scene.bridges[usize::from(spec.bridge)].forward_bpdu {
             return Err((Some(port), Reason::ReservedMulticast));
         }
@@ -93,14 +225,20 @@ impl NaiveSwitch {
                     let member = scene.ports[*to]
                         .as_ref()
                         .is_some_and(|spec| spec.bridge == bridge && carries(&spec.vlan, vlan));
-                    member && *to != from && !(protected(from) && protected(*to))
+                    member && !is_output(scene, *to) && *to != from && !(protected(from) && protected(*to))
                 })
                 .collect();
-            return if to.is_empty() { Err(Reason::FloodEmpty) } else { Ok(to) };
+            let snoops = scene.bridges[usize::from(bridge)].mdb.is_some();
+            let wanted = packet.multicast.filter(|_| snoops).and_then(|says| self.listeners.want(says, bridge, vlan));
+            let nobody = if wanted.is_some() { Reason::NoListener } else { Reason::FloodEmpty };
+            let to: Vec<usize> =
+                to.into_iter().filter(|to| wanted.as_ref().is_none_or(|wanted| wanted.contains(to))).collect();
+            return if to.is_empty() { Err(nobody) } else { Ok(to) };
         };
         match scene.ports[*port].as_ref() {
             _ if *port == from => Err(Reason::Hairpin),
             None => Err(Reason::StalePort),
+            Some(_) if is_output(scene, *port) => Err(Reason::MirrorEgress),
             Some(_) if protected(from) && protected(*port) => Err(Reason::Protected),
             Some(spec) if !carries(&spec.vlan, vlan) => Err(Reason::EgressVlan),
             Some(_) => Ok(vec![*port]),
@@ -111,30 +249,148 @@ impl NaiveSwitch {
     fn burst(&mut self, scene: &Scene, device: u16, packets: &[Naive], now: Instant) -> BTreeMap<u16, Vec<Vec<u8>>> {
         let mut out: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
         self.received += packets.len() as u64;
-        let admitted: Vec<_> = packets.iter().map(|packet| self.admit(scene, device, packet)).collect();
-        for (packet, admitted) in packets.iter().zip(&admitted) {
-            if let Ok((port, bridge, vlan)) = admitted
+        let mut admitted: Vec<_> = packets.iter().map(|packet| self.admit(scene, device, packet)).collect();
+        for (packet, admitted) in packets.iter().zip(&mut admitted) {
+            if let Ok((port, bridge, vlan)) = *admitted
                 && !packet.source.is_group()
-                && !scene.bridges[usize::from(*bridge)].flood_vlans.contains(vlan)
+                && !scene.bridges[usize::from(bridge)].flood_vlans.contains(&vlan)
+                && let Err(reason) = self.learn(scene, (bridge, vlan, packet.source), port, now.as_millis())
             {
-                self.hosts.insert((*bridge, *vlan, packet.source), (*port, now.as_millis()));
+                *admitted = Err((Some(port), reason));
             }
         }
+        for (packet, admitted) in packets.iter().zip(&admitted) {
+            if let (Some(says), Ok(admitted)) = (packet.multicast, admitted)
+                && scene.bridges[usize::from(admitted.1)].mdb.is_some()
+            {
+                self.listeners.learn(says, *admitted, now.as_millis());
+            }
+        }
+        let mut ways = Vec::new();
         for (packet, admitted) in packets.iter().zip(admitted) {
             let decided = admitted.and_then(|admitted| {
                 let to = self.decide(scene, packet, admitted).map_err(|reason| (Some(admitted.0), reason))?;
                 Ok((admitted, to))
             });
             match decided {
-                Err(drop) => *self.drops.entry(drop).or_default() += 1,
+                Err(drop) => {
+                    *self.drops.entry(drop).or_default() += 1;
+                    ways.push((drop, vec![]));
+                }
                 Ok(((from, _, vlan), to)) => {
-                    for port in to {
-                        self.leave(scene, packet, from, vlan, port, &mut out);
+                    for port in &to {
+                        self.leave(scene, packet, from, vlan, *port, &mut out);
                     }
+                    ways.push(((Some(from), Reason::Hairpin), to));
+                }
+            }
+        }
+        for (packet, (drop, to)) in packets.iter().zip(ways) {
+            if let (Some(from), reason) = drop
+                && reason != Reason::MirrorIngress
+                && let Some(vlan) = self.vlan_at(scene, from, packet)
+            {
+                let mut copying = Copying { packet, from, done: BTreeSet::new() };
+                self.mirror(scene, &mut copying, from, vlan, true, &mut out);
+                for port in to {
+                    self.mirror(scene, &mut copying, port, vlan, false, &mut out);
                 }
             }
         }
         out
+    }
+
+    /// The VLAN that a packet is in when it comes in by a port, or nothing if it may not.
+    fn vlan_at(&self, scene: &Scene, from: usize, packet: &Naive) -> Option<u16> {
+        let spec = scene.ports[from].as_ref()?;
+        let vid = packet.tags.get(usize::from(spec.link_vid.is_some())).copied().unwrap_or(0);
+        match spec.vlan.tag {
+            Some(tag) => (vid == 0).then_some(tag),
+            None => carries(&spec.vlan, vid).then_some(vid),
+        }
+    }
+
+    /// Offers a packet that is in `vlan` to the mirrors of a port that it comes in or goes out by.
+    fn mirror(
+        &mut self,
+        scene: &Scene,
+        copying: &mut Copying<'_>,
+        port: usize,
+        vlan: u16,
+        comes_in: bool,
+        out: &mut BTreeMap<u16, Vec<Vec<u8>>>,
+    ) {
+        let bridge = usize::from(scene.ports[port].as_ref().unwrap().bridge);
+        for (number, mirror) in scene.bridges[bridge].mirrors.iter().enumerate() {
+            let selected = if comes_in { &mirror.sources } else { &mirror.destinations };
+            let is_selected =
+                selected.contains(&PortIndex(port as u16)) && (mirror.vlans.is_empty() || mirror.vlans.contains(&vlan));
+            let output = match mirror.output {
+                Output::Port(port) => (true, port.0),
+                Output::Vlan(vlan) => (false, vlan),
+            };
+            if !is_selected || !copying.done.insert(output) {
+                continue;
+            }
+            *self.mirrored.entry((bridge, number)).or_default() += 1;
+            let (ports, vlan) = match mirror.output {
+                Output::Port(port) => (vec![usize::from(port.0)], vlan),
+                Output::Vlan(other) if other == vlan || copying.packet.destination.is_reserved() => continue,
+                Output::Vlan(other) => ((0..PORTS).filter(|port| !is_output(scene, *port)).collect(), other),
+            };
+            for port in ports {
+                let Some(spec) = scene.ports[port].as_ref() else { continue };
+                let is_span = matches!(mirror.output, Output::Port(_));
+                let protected = scene.ports[copying.from].as_ref().unwrap().protected && spec.protected;
+                if usize::from(spec.bridge) != bridge || protected || !is_span && !carries(&spec.vlan, vlan) {
+                    continue;
+                }
+                self.leave(scene, copying.packet, copying.from, vlan, port, out);
+                // What leaves by an access port is in its VLAN, whatever it was.
+                let there = spec.vlan.tag.or(carries(&spec.vlan, vlan).then_some(vlan));
+                if let Some(vlan) = there {
+                    self.mirror(scene, copying, port, vlan, false, out);
+                }
+            }
+        }
+    }
+
+    /// Notes where a host is, as far as the port's limits allow.
+    fn learn(&mut self, scene: &Scene, key: (u16, u16, Mac), port: usize, now: u64) -> Result<(), Reason> {
+        let limits = |port: usize| scene.ports[port].as_ref().map_or(MacLimits::default(), |spec| spec.guard.macs);
+        let known = self.hosts.get(&key).map(|(port, _)| *port);
+        if known != Some(port) {
+            let most = limits(port).learned_max as usize;
+            let own = self.hosts.iter().filter(|((bridge, ..), (of, _))| (*bridge, *of) == (key.0, port)).count();
+            if most > 0 && own >= most {
+                return Err(Reason::MacLimit);
+            }
+        }
+        if let Some(from) = known.filter(|from| *from != port) {
+            let flap = if limits(port).moves_max > 0 { limits(port) } else { limits(from) };
+            if flap.moves_max > 0 {
+                let window = u64::from(flap.window_ms);
+                match self.moves.get(&key).copied() {
+                    Some((until, None)) if now < until => return Err(Reason::MacFlap),
+                    Some((since, Some(moves))) if now - since < window => {
+                        if moves >= flap.moves_max {
+                            self.moves.insert(key, (now + window, None));
+                            return Err(Reason::MacFlap);
+                        }
+                        self.moves.insert(key, (since, Some(moves + 1)));
+                    }
+                    _ => drop(self.moves.insert(key, (now, Some(1)))),
+                }
+            }
+        }
+        self.hosts.insert(key, (port, now));
+        Ok(())
+    }
+
+    /// Forgets the moves of hosts that are forgotten.
+    fn forget(&mut self, keep: impl Fn(&(u16, u16, Mac), &(usize, u64)) -> bool) {
+        self.hosts.retain(|key, host| keep(key, host));
+        self.moves.retain(|key, _| self.hosts.contains_key(key));
     }
 
     fn leave(
@@ -193,7 +449,37 @@ fn any_spec(dice: &mut Dice, port: usize) -> PortSpec {
         mtu: [1500, 1500, 9000, 600][dice.below(4)],
         complete_checksums: dice.chance(500),
         protected: dice.chance(200),
+        guard: GuardConfig {
+            macs: MacLimits {
+                learned_max: [0, 0, 0, 3][dice.below(4)],
+                moves_max: [0, 0, 1, 3][dice.below(4)],
+                window_ms: [5000, 30_000][dice.below(2)],
+            },
+            ..GuardConfig::default()
+        },
+        ..PortSpec::default()
     }
+}
+
+/// Up to three mirrors of ports of this bridge.
+fn any_mirrors(dice: &mut Dice, scene: &Scene, bridge: usize) -> Vec<MirrorConfig> {
+    let own = |port: &usize| scene.ports[*port].as_ref().is_some_and(|spec| usize::from(spec.bridge) == bridge);
+    let own: Vec<usize> = (0..PORTS).filter(own).collect();
+    let some = |dice: &mut Dice| -> Vec<PortIndex> {
+        own.iter().filter(|_| dice.chance(400)).map(|port| PortIndex(*port as u16)).collect()
+    };
+    let mirror = |dice: &mut Dice| MirrorConfig {
+        sources: some(dice),
+        destinations: some(dice),
+        vlans: if dice.chance(700) { vec![] } else { vec![VLANS[dice.below(4)]] },
+        output: match own.get(dice.below(own.len().max(1))) {
+            Some(port) if dice.chance(500) => Output::Port(PortIndex(*port as u16)),
+            _ => Output::Vlan(VLANS[1 + dice.below(3)]),
+        },
+        snaplen: None,
+        counters: (0..scene.workers).map(|_| Default::default()).collect(),
+    };
+    (0..dice.below(4)).map(|_| mirror(dice)).collect()
 }
 
 fn any_frame(dice: &mut Dice, hosts: usize, device: usize) -> Naive {
@@ -212,10 +498,21 @@ fn any_frame(dice: &mut Dice, hosts: usize, device: usize) -> Naive {
     if (device != 0 || !tags.is_empty()) && dice.chance(500) {
         tags.push(VLANS[1 + dice.below(3)]);
     }
+    if dice.chance(200) {
+        let group = dice.below(14) as u8;
+        let multicast = match dice.below(8) {
+            0 | 1 => Multicast::Join(group),
+            2 => Multicast::Leave(group),
+            3 if dice.chance(200) => Multicast::Query,
+            _ => Multicast::Data(group),
+        };
+        let destination = Mac(0x0100_5e00_0100 + u64::from(group));
+        return Naive { destination, source, tags, multicast: Some(multicast), payload: multicast.octets() };
+    }
     let len = [20, 46, 600, 601, 1500, 1501, 5000, 9001][dice.below(8)];
     let seed = dice.roll() as usize;
     let payload = (0..len).map(|i| (i ^ seed ^ i >> 8) as u8).collect();
-    Naive { destination, source, tags, payload }
+    Naive { destination, source, tags, multicast: None, payload }
 }
 
 impl World {
@@ -225,6 +522,9 @@ impl World {
         let mut scene = Scene { ports, workers: 1 + dice.below(3), ..Scene::default() };
         scene.bridges.push(Default::default());
         scene.bridges[1].forward_bpdu = dice.chance(500);
+        if dice.chance(700) {
+            scene.bridges[0].mdb = Some(Arc::new(Mdb::new(GROUPS_MAX, 9)));
+        }
         if dice.chance(300) {
             scene.bridges[0].flood_vlans = vec![VLANS[dice.below(4)]];
         }
@@ -246,12 +546,22 @@ impl World {
                 self.now.0 += self.dice.below(20_000_000_000) as u64;
                 let max_age_s = 15 + self.dice.below(20) as u64;
                 self.rig.scene.bridges.iter().for_each(|bridge| bridge.fdb.age(self.now, max_age_s));
-                self.naive.hosts.retain(|_, (_, seen)| self.now.as_millis() - *seen < max_age_s * 1000);
+                let now = self.now.as_millis();
+                self.naive.forget(|_, (_, seen)| now - *seen < max_age_s * 1000);
+                self.mdbs().for_each(|mdb| mdb.age(self.now, max_age_s));
+                let routers = |router: (u16, u16, usize, u64)| now - router.3 < ROUTER_AGEING_S * 1000;
+                self.naive.listeners.retain(|_, _, seen| now - seen < max_age_s * 1000, routers);
             }
             1 => {
                 let bridge = self.dice.below(2);
                 self.rig.scene.bridges[bridge].fdb.flush();
-                self.naive.hosts.retain(|(of, _, _), _| usize::from(*of) != bridge);
+                self.naive.forget(|(of, _, _), _| usize::from(*of) != bridge);
+            }
+            5 => {
+                let bridge = self.dice.below(2);
+                self.rig.scene.bridges[bridge].mirrors = any_mirrors(&mut self.dice, &self.rig.scene, bridge);
+                self.naive.mirrored.retain(|(of, _), _| *of != bridge);
+                self.rig.install();
             }
             2 => self.replace(port, None),
             3 | 4 => {
@@ -263,12 +573,18 @@ impl World {
         self.compare(what);
     }
 
+    fn mdbs(&self) -> impl Iterator<Item = &Mdb> {
+        self.rig.scene.bridges.iter().filter_map(|bridge| bridge.mdb.as_deref())
+    }
+
     /// As the control thread does it: the port goes, its addresses are forgotten, and only then another may have its number.
     fn replace(&mut self, port: usize, spec: Option<PortSpec>) {
         self.rig.scene.ports[port] = None;
         self.rig.install();
         self.rig.scene.bridges.iter().for_each(|bridge| bridge.fdb.forget_port(PortIndex(port as u16)));
-        self.naive.hosts.retain(|_, (of, _)| *of != port);
+        self.naive.forget(|_, (of, _)| *of != port);
+        self.mdbs().for_each(|mdb| mdb.flush_port(PortIndex(port as u16)));
+        self.naive.listeners.retain(|_, member, _| member != port, |router| router.2 != port);
         if spec.is_some() {
             self.rig.scene.ports[port] = spec;
             self.rig.install();
@@ -328,6 +644,11 @@ impl World {
         }
         assert_eq!(self.rig.workers().map(|worker| worker.packets.get()).sum::<u64>(), self.naive.received, "{what}");
         for (number, bridge) in self.rig.scene.bridges.iter().enumerate() {
+            for (i, mirror) in bridge.mirrors.iter().enumerate() {
+                let taken: u64 = mirror.counters.iter().map(|own| own.packets.get()).sum();
+                let expected = self.naive.mirrored.get(&(number, i)).copied().unwrap_or(0);
+                assert_eq!(taken, expected, "{what}: mirror {i} of bridge {number}");
+            }
             let entries = bridge.fdb.entries(self.now);
             let known = self.naive.hosts.keys().filter(|(of, _, _)| usize::from(*of) == number).count();
             assert_eq!(entries.len(), known, "{what}: hosts of bridge {number}");

@@ -1,12 +1,18 @@
-//! Does a worker allocate once it runs? Never: a million packets that are learned, flooded, moved, tagged, finished and
-//! handed to another worker.
+//! Does a worker allocate once it runs? Never: a million packets that are learned, flooded, moved, tagged, finished,
+//! mirrored, limited and handed to another worker.
 
 use shunt_ffi::alloc::{Counting, of_this_thread};
+use shunt_switch::config::PortIndex;
 use shunt_switch::port::fault::Dice;
+use shunt_switch::reason::Reason;
+use shunt_switch::table::guard::{GuardConfig, MacLimits};
+use shunt_switch::table::mdb::Mdb;
+use shunt_switch::table::mirror::{MirrorConfig, Output};
 use shunt_switch::table::vlan::VlanConfig;
-use shunt_switch::testing::{PortSpec, Rig, Scene, frame};
+use shunt_switch::testing::{PortSpec, Rig, Scene, frame, igmp_packet};
 use shunt_switch::time::Instant;
 use shunt_switch::wire::ethernet::Mac;
+use std::sync::Arc;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -17,12 +23,37 @@ fn a_million_packets_without_an_allocation() {
     let port = |device, tag, complete_checksums| {
         Some(PortSpec { device, vlan: vlan(tag), complete_checksums, ..PortSpec::default() })
     };
-    let ports = vec![port(0, Some(10), false), port(1, Some(10), true), port(2, None, true), port(3, Some(20), false)];
-    let mut rig = Rig::new(Scene { ports, partial: vec![0, 1, 3], workers: 2, ..Scene::default() }, 128);
+    let mut ports =
+        vec![port(0, Some(10), false), port(1, Some(10), true), port(2, None, true), port(3, Some(20), false)];
+    ports.extend([port(4, None, true), port(5, Some(30), false), port(6, Some(20), false)]);
+    if let Some(limited) = &mut ports[3] {
+        let macs = MacLimits { learned_max: 50, moves_max: 3, window_ms: 1000 };
+        let (rate_kbps, broadcast_pps) = (2000, 10);
+        limited.guard = GuardConfig { rate_kbps, broadcast_pps, macs, ..GuardConfig::default() };
+    }
+    let mirror = |source, output| MirrorConfig {
+        sources: vec![PortIndex(source)],
+        destinations: vec![PortIndex(2)],
+        vlans: vec![],
+        output,
+        snaplen: Some(40),
+        counters: (0..2).map(|_| Default::default()).collect(),
+    };
+    let mut scene = Scene { ports, partial: vec![0, 1, 3], workers: 2, ..Scene::default() };
+    scene.bridges[0].mirrors = vec![mirror(0, Output::Port(PortIndex(4))), mirror(3, Output::Vlan(30))];
+    scene.bridges[0].mdb = Some(Arc::new(Mdb::new(10, 1)));
+    let mut rig = Rig::new(scene, 128);
     // UDP in IPv4, its checksum left open; the table has 1024 entries, the world 4000 hosts.
     let ip = [0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
     let datagram = [0, 9, 0, 9, 0, 26, 0x14, 0x2e, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18];
     let mut octets = frame(Mac(0), Mac(0), &[], 0x0800, &[&ip[..], &datagram].concat());
+    // Multicast: data to one of 40 groups, of which the table knows 10 at a time, and reports about them.
+    let multicast = |n: u8, protocol: u8| {
+        let mut packet = igmp_packet([10, 0, 0, 1], [239, 0, 0, n], &[0x16, 0, 0, 0, 239, 0, 0, n]);
+        packet[9] = protocol;
+        frame(Mac(0x0100_5e00_0000 + u64::from(n)), Mac(0x0200_0000_0001), &[], 0x0800, &packet)
+    };
+    let groups: Vec<[Vec<u8>; 2]> = (0..40).map(|n| [multicast(n, 17), multicast(n, 2)]).collect();
     let mut dice = Dice::new(5);
     let mut now = Instant::from_secs(1);
     let mut total = 0;
@@ -30,6 +61,11 @@ fn a_million_packets_without_an_allocation() {
     while total < 1_000_000 {
         for queue in &rig.inputs {
             for _ in 0..64 {
+                if dice.chance(50) {
+                    let frames = &groups[dice.below(groups.len())];
+                    total += usize::from(queue.push(&frames[dice.below(2)]));
+                    continue;
+                }
                 let hosts = if dice.chance(900) { 8 } else { 4000 };
                 let destination = if dice.chance(20) {
                     Mac(0xffff_ffff_ffff)
@@ -52,6 +88,11 @@ fn a_million_packets_without_an_allocation() {
     let stats = rig.scene.bridges[0].fdb.stats();
     assert!(stats.learned > 10_000 && stats.moved > 10_000 && stats.evicted > 1000, "{stats:?}");
     assert!(rig.workers().all(|worker| worker.crossed.get() > 10_000));
+    assert!(rig.scene.bridges[0].mirrors.iter().all(|m| m.counters.iter().all(|own| own.packets.get() > 10_000)));
+    for reason in [Reason::PolicedRate, Reason::MacLimit, Reason::MacFlap, Reason::StormBroadcast] {
+        assert!(rig.totals(3).dropped(reason) > 100, "{reason:?}: {:?}", rig.totals(3));
+    }
+    assert!(!rig.scene.bridges[0].mdb.as_ref().expect("snooping").entries(now).is_empty());
     // The counter does count.
     let before = of_this_thread();
     drop(std::hint::black_box(Box::new(1)));

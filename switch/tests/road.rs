@@ -504,7 +504,7 @@ fn play(row: Row) -> BTreeSet<Reason> {
 fn every_row() {
     let rows = [learning(), vlans(), uplinks(), refusals()];
     let seen: BTreeSet<Reason> = rows.into_iter().flatten().flat_map(play).collect();
-    // The kernel's own drops are counted by the port; the crossing has a test of its own.
+    // The kernel's own drops are counted by the port; the crossing, mirrors and limits have tests of their own.
     let elsewhere = [
         Reason::RxNoFrame,
         Reason::RxRingFull,
@@ -512,6 +512,16 @@ fn every_row() {
         Reason::Descriptor,
         Reason::DeviceTx,
         Reason::CrossingFull,
+        Reason::NoListener,
+        Reason::MirrorIngress,
+        Reason::MirrorEgress,
+        Reason::PolicedRate,
+        Reason::PolicedPackets,
+        Reason::StormBroadcast,
+        Reason::StormUnknown,
+        Reason::StormMulticast,
+        Reason::MacFlap,
+        Reason::MacLimit,
     ];
     let missing: Vec<_> =
         Reason::ALL.iter().filter(|reason| !seen.contains(reason) && !elsewhere.contains(reason)).collect();

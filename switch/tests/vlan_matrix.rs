@@ -41,6 +41,8 @@ fn come_in(config: &VlanConfig, tags: &[Model]) -> Result<Vec<Model>, Reason> {
     let inner = tags.get(1..).unwrap_or(&[]);
     let with = |vlan: u16| [&[(tpid, vlan, pcp)], inner].concat();
     match mode(config) {
+        // Nothing has given this frame a tag: no TPID.
+        Mode::Trunk if trunks(config, 0) && tags.is_empty() => Ok(vec![(0, 0, 0)]),
         Mode::Access if vid == 0 => Ok(with(own)),
         Mode::Access => Err(Reason::TaggedOnAccess),
         Mode::NativeTagged | Mode::NativeUntagged if vid == 0 => Ok(with(own)),
@@ -75,10 +77,12 @@ fn go_out(config: &VlanConfig, stack: &[Model], as_received: &[Model]) -> Option
         }
     }
     // A tag that says nothing goes, if nothing is behind it: the only one left, or the only one that the customer sent.
-    let retained = config.priority_tags == PriorityTags::Always && !as_received.is_empty();
-    let says_nothing = out.last().is_some_and(|tag| (tag.1, tag.2) == (0, 0));
-    let lone = out.len() == 1 || (out.len() == 2 && as_received.len() == 1);
-    if says_nothing && lone && !retained {
+    let retained = config.priority_tags == PriorityTags::Always && stack[0].0 != 0;
+    let says_nothing = |tag: &Model| (tag.1, tag.2) == (0, 0);
+    while !retained
+        && out.last().is_some_and(says_nothing)
+        && (out.len() == 1 || out.len() == 2 && as_received.len() == 1)
+    {
         out.pop();
     }
     Some(out)

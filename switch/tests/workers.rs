@@ -2,14 +2,16 @@
 
 use shunt_switch::command::{Command, Event};
 use shunt_switch::config::DeviceIndex;
-use shunt_switch::crossing::{NeverAsleep, PORTS_PER_PARCEL, Wake};
+use shunt_switch::counters::PortCounters;
+use shunt_switch::crossing::{Crossing, NeverAsleep, PORTS_PER_PARCEL, Wake, way};
 use shunt_switch::limits::{COMMANDS_PER_TURN_MAX, CROSSING_RING, EVENT_RING};
 use shunt_switch::port::memory::Queue;
+use shunt_switch::port::{Receive, Transmit};
 use shunt_switch::reason::Reason;
 use shunt_switch::testing::{PortSpec, Rig, Scene, frame};
 use shunt_switch::time::Instant;
 use shunt_switch::wire::ethernet::Mac;
-use shunt_switch::worker::crew;
+use shunt_switch::worker::{Worker, crew};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -106,9 +108,9 @@ fn detaching_gives_everything_back_in_order() {
     let device = DeviceIndex(1);
     match &events(&mut rig, 0)[..] {
         [
-            Event::ReceiveReturned(a, _),
-            Event::ReceiveReturned(b, _),
-            Event::ReceiveReturned(c, _),
+            Event::ReceiveReturned(a, _, _),
+            Event::ReceiveReturned(b, _, _),
+            Event::ReceiveReturned(c, _, _),
             Event::TransmitReturned(d, _),
             Event::Detached(e),
             Event::Detached(DeviceIndex(7)),
@@ -177,6 +179,66 @@ fn a_port_that_vanishes_between_two_workers_is_stale() {
     assert_eq!(rig.unattributed(Reason::StalePort), 1);
     assert!(rig.outputs[1].is_empty());
     rig.check();
+}
+
+type Sides = (Vec<Box<dyn Receive>>, Vec<Box<dyn Transmit>>);
+
+/// What comes back of a device.
+fn recall(rig: &mut Rig, worker: usize, device: DeviceIndex) -> Sides {
+    rig.command(worker, Command::Detach(device));
+    rig.run(NOW);
+    let (mut receivers, mut transmitters) = (Vec::new(), Vec::new());
+    for event in events(rig, worker) {
+        match event {
+            Event::ReceiveReturned(_, 0, side) => receivers.push(side),
+            Event::TransmitReturned(_, side) => transmitters.push(side),
+            _ => {}
+        }
+    }
+    (receivers, transmitters)
+}
+
+#[test]
+fn a_device_moves_to_a_worker_that_joined_later_and_no_packet_is_lost() {
+    let mut rig = rig(2, 1, 64);
+    assert!(rig.inputs[0].push(&to(ALL, A)));
+    rig.run(NOW);
+    let sleeper: Arc<dyn Wake> = Arc::new(NeverAsleep);
+    rig.crew.push(Worker::new(1, Crossing::default()));
+    let (first, second) = way(&sleeper, &sleeper);
+    rig.command(0, Command::Meet { worker: 1, way: first });
+    rig.crew[1].0.meet(0, second);
+    rig.scene.workers = 2;
+    // Packets for the device that moves: one on its way to it, and some that come while nobody receives.
+    assert!(rig.inputs[1].push(&to(A, B)));
+    rig.crew[0].0.turn(NOW);
+    for worker in [0, 1] {
+        rig.command(worker, Command::Hold);
+        rig.run(NOW);
+        assert!(events(&mut rig, worker).iter().any(|event| matches!(event, Event::Held)));
+    }
+    for _ in 0..20 {
+        assert!(rig.inputs[0].push(&to(B, A)) && rig.inputs[1].push(&to(A, B)));
+    }
+    rig.run(NOW);
+    assert_eq!(rig.totals(1).tx_packets, 1, "nothing moves while the workers are held");
+    let device = DeviceIndex(1);
+    let (receivers, transmitters) = recall(&mut rig, 0, device);
+    for side in receivers {
+        rig.command(1, Command::Receive { device, queue: 0, side });
+    }
+    for side in transmitters {
+        rig.command(1, Command::Transmit { device, side });
+    }
+    rig.scene.homes[1] = 1;
+    rig.scene.counters.iter_mut().for_each(|counters| *counters = (0..2).map(|_| PortCounters::default()).collect());
+    rig.install();
+    rig.command(0, Command::Resume);
+    rig.command(1, Command::Resume);
+    rig.run(NOW);
+    assert_eq!((rig.outputs[0].discard(), rig.outputs[1].discard()), (21, 21));
+    assert_eq!(rig.workers().map(|worker| worker.crossed.get()).collect::<Vec<_>>(), [20, 20]);
+    assert_eq!(rig.totals(0).all_dropped() + rig.totals(1).all_dropped(), 0);
 }
 
 #[test]

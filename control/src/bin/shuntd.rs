@@ -4,8 +4,8 @@
 use clap::Parser;
 use shunt_control::daemon::{self, Options};
 use shunt_control::dataplane::Tuning;
+use shunt_control::logging::Logging;
 use shunt_ffi::{QueueOptions, cpu};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -99,15 +99,7 @@ fn power_of_two(text: &str) -> Result<u32, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let level = ["info", "debug", "trace"][usize::from(arguments.verbose.min(2))];
-    let filter = tracing_subscriber::EnvFilter::builder().with_default_directive(tracing::Level::WARN.into());
-    let filter = filter.parse_lossy(format!("shunt_control={level},shuntd={level}"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let logging = Logging::start(arguments.verbose);
     if arguments.ring > arguments.frames / 2 {
         eprintln!(
             "shuntd: --ring {} is more than half of --frames {}: raise --frames to {}",
@@ -125,6 +117,7 @@ fn main() -> ExitCode {
         cores,
         queue: QueueOptions { ring_entries: arguments.ring, frames: arguments.frames, ..QueueOptions::default() },
         tuning: Tuning { spin: Duration::from_micros(arguments.spin), busy_poll: arguments.busy_poll },
+        logging,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -1,6 +1,8 @@
 //! How does the client speak to the daemon? JSON-RPC 1.0 over a Unix socket, blocking, with one deadline for all.
 
 use super::commands::Stop;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -48,7 +50,7 @@ impl Client {
     /// Connects; with `retry` again and again until the deadline.
     pub fn connect(path: &Path, deadline: Option<Instant>, retry: bool, verbose: bool) -> Result<Client, ClientError> {
         loop {
-            match UnixStream::connect(path) {
+            match connect(path, deadline) {
                 Ok(stream) => {
                     return Ok(Client {
                         stream,
@@ -97,6 +99,22 @@ impl Client {
             let message = self.receive()?;
             self.other(message)?;
         }
+    }
+
+    /// The next notification within `time`; `None` if something else came.
+    pub fn notification_within(&mut self, time: Duration) -> Result<Option<Value>, ClientError> {
+        if self.notes.is_empty() {
+            self.deadline = Some(Instant::now() + time);
+            let message = self.receive()?;
+            self.other(message)?;
+        }
+        Ok(self.notes.pop_front())
+    }
+
+    /// Asks whether the daemon is alive; the answer comes in its turn.
+    pub fn ask_for_life(&mut self, time: Duration) -> Result<(), ClientError> {
+        self.deadline = Some(Instant::now() + time);
+        self.send(&json!({"method": "echo", "params": [], "id": "alive"}))
     }
 
     /// Forgets the notifications that have come so far.
@@ -154,6 +172,26 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(lost(error)),
             }
+        }
+    }
+}
+
+/// Connects; waits until the deadline while the daemon's queue of connections is full.
+fn connect(path: &Path, deadline: Option<Instant>) -> std::io::Result<UnixStream> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let address = SocketAddrUnix::new(path)?;
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => {
+                let stream = UnixStream::from(socket);
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(Errno::AGAIN) if deadline.is_none_or(|at| at > Instant::now() + PAUSE) => std::thread::sleep(PAUSE),
+            Err(Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -60,8 +60,8 @@ pub struct Invocation {
     pub page: Option<Page>,
     /// The socket, if given.
     pub db: Option<String>,
-    /// `None` waits for ever.
-    pub timeout: Option<Duration>,
+    /// As given: `Some(None)` waits for ever.
+    pub timeout: Option<Option<Duration>>,
     /// Wait until the data plane has applied the change.
     pub wait: bool,
     /// Check, but do not commit.
@@ -86,7 +86,7 @@ pub fn parse(words: &[String]) -> Result<Invocation, Stop> {
     let mut invocation = Invocation {
         page: None,
         db: None,
-        timeout: Some(TIMEOUT_DEFAULT),
+        timeout: None,
         wait: true,
         dry_run: false,
         oneline: false,
@@ -192,10 +192,14 @@ fn find_long(name: &str) -> Result<LongOption, Stop> {
     if let Some(exact) = all.iter().position(|option| option.name == name) {
         return Ok(all.swap_remove(exact));
     }
+    let known: Vec<&str> = all.iter().map(|option| option.name).collect();
     let mut matches: Vec<LongOption> =
         all.into_iter().filter(|option| !name.is_empty() && option.name.starts_with(name)).collect();
     match matches.len() {
-        0 => Stop::fail(format!("unrecognized option '--{name}'")),
+        0 => {
+            let near = super::nearest(name, known.into_iter()).map(|near| format!("did you mean '--{near}'?"));
+            Err(Stop::new(format!("unrecognized option '--{name}'")).hint(near))
+        }
         1 => Ok(matches.swap_remove(0)),
         _ => {
             let names: Vec<String> = matches.iter().map(|m| format!("'--{}'", m.name)).collect();
@@ -217,7 +221,7 @@ fn apply(invocation: &mut Invocation, long: &str, value: Option<String>) -> Resu
             let Ok(seconds) = text.parse::<u32>() else {
                 return Stop::fail(format!("value {text} on -t or --timeout is invalid"));
             };
-            invocation.timeout = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+            invocation.timeout = Some((seconds > 0).then(|| Duration::from_secs(seconds.into())));
         }
         "format" => {
             invocation.style.format =
@@ -313,7 +317,11 @@ fn check_options(command: &Command) -> Result<(), Stop> {
             .find(|known| known.trim_end_matches('=') == option)
             .map(|known| known.ends_with('='));
         match (takes_value, value) {
-            (None, _) => return Stop::fail(format!("'{name}' command has no '{option}' option")),
+            (None, _) => {
+                let known = command.spec.options().map(|known| known.trim_end_matches('='));
+                let near = super::nearest(option, known).map(|near| format!("did you mean '{near}'?"));
+                return Err(Stop::new(format!("'{name}' command has no '{option}' option")).hint(near));
+            }
             (Some(true), None) => {
                 return Stop::fail(format!("missing argument to '{option}' option on '{name}' command"));
             }

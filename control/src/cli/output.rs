@@ -1,6 +1,6 @@
 //! How do tables look: as lists, aligned columns, CSV, JSON or HTML, exactly as `ovs-vsctl` prints them?
 
-use crate::datum::{Datum, parse_uuid};
+use crate::datum::{Atom, Datum, parse_uuid};
 use crate::schema::ColumnType;
 use serde_json::Value;
 use std::fmt::Write;
@@ -222,6 +222,34 @@ fn html_text(text: &str) -> String {
         rest = &rest[c.len_utf8()..];
     }
     out
+}
+
+/// An atom as JSON has it: a number, `true`, `false` or a string.
+pub fn plain_atom(atom: &Atom) -> Value {
+    match atom {
+        Atom::Uuid(uuid) => uuid.to_string().into(),
+        other => other.to_json(),
+    }
+}
+
+/// A set as a list, a map as an object.
+pub fn plain(value: &Datum) -> Value {
+    let key = |atom: &Atom| match atom {
+        Atom::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match value {
+        Datum::Set(set) => set.iter().map(plain_atom).collect(),
+        Datum::Map(map) => map.iter().map(|(k, v)| (key(k), plain_atom(v))).collect::<serde_json::Map<_, _>>().into(),
+    }
+}
+
+/// As [`plain`]; what can be one value at most is that value, or `null`.
+pub fn plain_column(value: &Datum, kind: &ColumnType) -> Value {
+    match value {
+        Datum::Set(_) if kind.max == 1 => value.scalar().map_or(Value::Null, plain_atom),
+        _ => plain(value),
+    }
 }
 
 /// On one line, or indented with the closing brackets behind the last element.

@@ -1,13 +1,18 @@
 //! Which commands and options does `shuntctl` have? The one table that the parser, the help, the listings and the
 //! shell completions are made from.
 
-use super::commands::{Context, Needs, Stop, bridge, database, legacy, port, show};
-use super::grammar::Command;
+use super::commands::{Context, Needs, Stop, bridge, database, legacy, port, show, zones};
+use super::grammar::{Command, Invocation};
+use super::program::Program;
+use super::{brctl, docker, watch};
 
 /// Adds the tables and columns that a command reads to what is fetched before it runs.
 pub type NeedsFn = fn(&mut Needs, &Command) -> Result<(), Stop>;
 /// Runs a command on the client's copy of the database.
 pub type RunFn = fn(&mut Context, &Command) -> Result<(), Stop>;
+
+/// Runs a tool; gives the exit status.
+pub type ToolFn = fn(&Program, &Invocation, &Command) -> Result<u8, Stop>;
 
 /// How a command is carried out.
 #[derive(Clone, Copy)]
@@ -21,6 +26,8 @@ pub enum Action {
     },
     /// A method of the daemon with string parameters.
     Runtime,
+    /// A tool of its own.
+    Tool(ToolFn),
     /// Prints a shell completion script; needs no daemon.
     Completion,
 }
@@ -84,6 +91,21 @@ macro_rules! runtime {
     };
 }
 
+macro_rules! tool {
+    ($name:literal, $min:expr, $args:literal, $run:path, $help:literal) => {
+        Spec {
+            group: TOOLS,
+            name: $name,
+            options: "",
+            min: $min,
+            max: MANY,
+            args: $args,
+            help: $help,
+            action: Action::Tool($run),
+        }
+    };
+}
+
 const SWITCH: &str = "Switch commands";
 const BRIDGE: &str = "Bridge commands";
 const PORT: &str = "Port commands (a bond is one port)";
@@ -91,6 +113,7 @@ const IFACE: &str = "Interface commands (a bond has several interfaces)";
 const STORED: &str = "Controller, manager, SSL and other settings (stored for compatibility, not acted on)";
 const DATABASE: &str = "Database commands";
 const RUNTIME: &str = "Run-time commands (ask the running daemon; not to be chained)";
+const TOOLS: &str = "Tools (not to be chained)";
 const SHELL: &str = "Shell";
 
 /// Every command.
@@ -135,7 +158,10 @@ pub static COMMANDS: &[Spec] = &[
     config!(STORED, "add-aa-mapping", "", 3, 3, "BRIDGE I-SID VLAN", legacy::needs_mapping, legacy::add_aa_mapping, "add an Auto Attach mapping"),
     config!(STORED, "del-aa-mapping", "", 3, 3, "BRIDGE I-SID VLAN", legacy::needs_mapping, legacy::del_aa_mapping, "delete an Auto Attach mapping"),
     config!(STORED, "get-aa-mapping", "", 1, 1, "BRIDGE", legacy::needs_mapping, legacy::get_aa_mapping, "print the Auto Attach mappings"),
-    config!(STORED, "list-dp-cap", "", 1, 1, "DATAPATH", legacy::needs_datapath, legacy::list_dp_cap, "print what a datapath can do"),
+    config!(STORED, "list-dp-cap", "", 1, 1, "DATAPATH", zones::needs_datapath, zones::list_dp_cap, "print what a datapath can do"),
+    config!(STORED, "add-zone-tp", "--may-exist", 3, MANY, "DATAPATH zone=NUMBER TIMEOUT=SECONDS...", zones::needs_zones, zones::add_zone_tp, "set the connection timeouts of a zone"),
+    config!(STORED, "del-zone-tp", "--if-exists", 2, 2, "DATAPATH zone=NUMBER", zones::needs_zones, zones::del_zone_tp, "delete the connection timeouts of a zone"),
+    config!(STORED, "list-zone-tp", "", 1, 1, "DATAPATH", zones::needs_zones, zones::list_zone_tp, "print the connection timeouts of all zones"),
 
     config!(DATABASE, "list", "--if-exists --columns=", 1, MANY, "TABLE [RECORD]...", database::needs_list, database::list, "print all or some records"),
     config!(DATABASE, "find", "--columns=", 1, MANY, "TABLE [COLUMN[:KEY]=VALUE]...", database::needs_find, database::find, "print the records that meet every condition"),
@@ -151,14 +177,32 @@ pub static COMMANDS: &[Spec] = &[
 
     runtime!("fdb/show", 1, 1, "BRIDGE", "print the MAC addresses that a bridge has learned"),
     runtime!("fdb/flush", 0, 1, "[BRIDGE]", "forget learned addresses; static ones stay"),
+    runtime!("mdb/show", 1, 1, "BRIDGE", "print who wants which multicast group, and where routers are"),
+    runtime!("mdb/flush", 0, 1, "[BRIDGE]", "forget what was learned about multicast"),
     runtime!("fdb/add", 4, 4, "BRIDGE PORT VLAN MAC", "add a static address"),
     runtime!("fdb/del", 3, 3, "BRIDGE VLAN MAC", "delete an address"),
     runtime!("fdb/stats-show", 1, 1, "BRIDGE", "print how many addresses were learned, moved, aged and evicted"),
+    runtime!("fdb/stats-clear", 0, 1, "[BRIDGE]", "count learned, moved, aged and evicted addresses anew"),
     runtime!("port/stats", 0, 1, "[PORT]", "print packets, bytes and drops by reason"),
     runtime!("worker/show", 0, 0, "", "print cores, their queues, load and batch sizes"),
     runtime!("version", 0, 0, "", "print the daemon's version"),
+    runtime!("dpif/show", 0, 0, "", "print bridges and attached ports with their numbers"),
+    runtime!("dpif-netdev/pmd-rxq-show", 0, 0, "", "print which core polls which queue, and what it costs"),
+    runtime!("dpif-netdev/pmd-perf-show", 0, 0, "", "print what each worker did with its time"),
+    runtime!("dpif-netdev/pmd-stats-show", 0, 0, "", "the same as dpif-netdev/pmd-perf-show"),
+    runtime!("dpif-netdev/pmd-stats-clear", 0, 0, "", "begin the numbers of dpif-netdev/pmd-perf-show anew"),
+    runtime!("dpif-netdev/pmd-sleep-show", 0, 0, "", "print how long workers may sleep"),
+    runtime!("coverage/show", 0, 0, "", "print how often things happen: per second, minute and hour"),
+    runtime!("coverage/read-counter", 1, 1, "COUNTER", "print one count of coverage/show"),
+    runtime!("memory/show", 0, 0, "", "print how many things take memory"),
+    runtime!("vlog/list", 0, 0, "", "print the modules that log, and their levels"),
+    runtime!("vlog/set", 0, 64, "[MODULE:DESTINATION:LEVEL]...", "set levels of what is logged: off, emer, err, warn, info, dbg"),
     runtime!("list-commands", 0, 0, "", "print the run-time commands that the daemon knows"),
     runtime!("exit", 0, 1, "[--cleanup]", "stop the daemon; devices return to the kernel, and with --cleanup its own devices go"),
+
+    tool!("watch", 0, "[TABLE|BRIDGE]...", watch::run, "print every change as it happens, until interrupted"),
+    tool!("brctl", 0, "COMMAND [ARG]...", brctl::run, "the commands of the Linux bridge's tool: addbr delbr addif delif show showmacs setageing"),
+    tool!("docker", 0, "COMMAND [ARG]...", docker::run, "connect containers, as ovs-docker does: add-port del-port del-ports set-vlan"),
 
     Spec { group: SHELL, name: "completion", options: "", min: 1, max: 1, args: "bash|zsh|fish", help: "print a completion script for a shell", action: Action::Completion },
 ];

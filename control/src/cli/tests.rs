@@ -34,10 +34,10 @@ fn refused(line: &str) -> String {
 #[test]
 fn options_are_read_in_every_form() {
     for line in ["-t3 list-br", "-t 3 list-br", "--timeout=3 list-br", "--timeout 3 list-br", "--ti=3 list-br"] {
-        assert_eq!(parsed(line).timeout, Some(Duration::from_secs(3)), "{line}");
+        assert_eq!(parsed(line).timeout, Some(Some(Duration::from_secs(3))), "{line}");
     }
-    assert_eq!(parsed("list-br").timeout, Some(Duration::from_secs(10)));
-    assert_eq!(parsed("-t0 list-br").timeout, None);
+    assert_eq!(parsed("list-br").timeout, None, "which name we have decides");
+    assert_eq!(parsed("-t0 list-br").timeout, Some(None));
     assert_eq!(parsed("--db=/x list-br").db.as_deref(), Some("/x"));
     let style = parsed("--bare list port").style;
     assert_eq!((style.format, style.data, style.headings), (Format::List, DataFormat::Bare, false));
@@ -102,7 +102,7 @@ fn a_runtime_command_takes_its_format_before_or_after_its_name() {
         assert_eq!(parsed.style.format, Format::Json, "{line}");
         assert_eq!(parsed.commands[0].args, ["br0"], "{line}");
     }
-    assert_eq!(parsed("dpif/show a b c").commands[0].args.len(), 3);
+    assert_eq!(parsed("dpctl/show a b c").commands[0].args.len(), 3);
     assert_eq!(refused("fdb/show"), "'fdb/show' command requires at least 1 arguments");
     assert_eq!(refused("fdb/show a b"), "'fdb/show' command takes at most 1 arguments");
 }

@@ -34,6 +34,8 @@ pub struct Transaction {
     guards: BTreeSet<String>,
     /// Rows whose interfaces are looked at after the change was applied.
     pub touched: BTreeSet<(String, Uuid)>,
+    /// New interfaces of new ports and bridges: the ones that `ovs-vsctl` looks at.
+    pub added: BTreeSet<(String, Uuid)>,
 }
 
 impl Transaction {
@@ -47,6 +49,7 @@ impl Transaction {
             changed: BTreeMap::new(),
             guards: BTreeSet::new(),
             touched: BTreeSet::new(),
+            added: BTreeSet::new(),
         }
     }
 
@@ -103,6 +106,13 @@ impl Transaction {
         uuid
     }
 
+    /// A new interface of a port.
+    pub fn insert_interface<const N: usize>(&mut self, columns: [(&str, Datum); N]) -> Uuid {
+        let row = self.insert("Interface", None, columns);
+        self.added.insert(("Interface".to_owned(), row));
+        row
+    }
+
     /// Removes a row. In tables without a root mark the daemon keeps it while somebody refers to it.
     pub fn delete(&mut self, table: &str, row: Uuid) {
         if self.rows.get_mut(table).and_then(|rows| rows.remove(&row)).is_none() {
@@ -157,9 +167,9 @@ impl Transaction {
         self.amend(table, row, column, value);
     }
 
-    /// Has the interfaces of a bridge, port or interface looked at in the end.
+    /// Has the row, and what belongs to it, looked at in the end: is it in trouble?
     pub fn touch(&mut self, table: &str, row: Uuid) {
-        if matches!(table, "Bridge" | "Port" | "Interface") {
+        if matches!(table, "Open_vSwitch" | "Bridge" | "Mirror" | "Port" | "Interface") {
             self.touched.insert((table.to_owned(), row));
         }
     }

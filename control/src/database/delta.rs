@@ -31,6 +31,12 @@ pub struct Delta {
 pub struct ReplayError(String);
 
 impl Delta {
+    /// What undoes it.
+    pub fn reversed(self) -> Delta {
+        let reverse = |change: Change| Change { id: change.id, old: change.new, new: change.old };
+        Delta { changes: self.changes.into_iter().map(reverse).collect() }
+    }
+
     /// The form in the journal, `{TABLE: {UUID: {"insert": {...}} | {"modify": {...}} | {"delete": null}}}`, without
     /// ephemeral columns; `None` if nothing durable changed. Sets and maps are differences ([`Datum::diff`]).
     pub fn to_json(&self, database: &Database) -> Option<Value> {

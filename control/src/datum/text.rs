@@ -81,7 +81,8 @@ impl Datum {
         let datum = Datum::parse_any_size(text, column, symbols)?;
         let count = datum.len();
         let complaint = |what: &str, bound: u32| {
-            Err(DatumError::Syntax(format!("{text}: {count} value(s) specified but the {what} number is {bound}")))
+            let elements = if column.is_map() { "pair(s)" } else { "value(s)" };
+            Err(DatumError::Syntax(format!("{text}: {count} {elements} specified but the {what} number is {bound}")))
         };
         if count < column.min as usize {
             complaint("minimum", column.min)
@@ -172,13 +173,9 @@ impl Cursor<'_> {
     fn item(&mut self, items: &mut Vec<(Atom, Option<Atom>)>, symbols: Symbols<'_>) -> Result<(), DatumError> {
         let token = self.token()?;
         let Some(value) = &self.column.value else {
-            return match range(&token, self.column)? {
+            return match range(&token, &self.column.key)? {
                 Some(range) => {
-                    for n in range {
-                        let element = Atom::Integer(n);
-                        self.column.key.check(&element)?;
-                        items.push((element, None));
-                    }
+                    items.extend(range.map(|n| (Atom::Integer(n), None)));
                     Ok(())
                 }
                 None => {
@@ -209,7 +206,10 @@ impl Cursor<'_> {
             ends
         });
         if quoted {
-            return self.error("quoted string extends past end of argument");
+            return Err(DatumError::Syntax(format!("{}: quoted string extends past end of argument", self.rest)));
+        }
+        if escaped {
+            return Err(DatumError::Syntax(format!("{}: backslash at end of argument", self.rest)));
         }
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         if word.is_empty() {
@@ -256,9 +256,9 @@ fn bad_escape(token: &str) -> String {
     "missing quote at end of quoted string".to_owned()
 }
 
-/// `FIRST-LAST` in a set of integers; `None` if it is a single value.
-fn range(text: &str, column: &ColumnType) -> Result<Option<std::ops::RangeInclusive<i64>>, DatumError> {
-    if column.key.kind != AtomType::Integer || column.max == 1 || text.parse::<i64>().is_ok() {
+/// `FIRST-LAST` where integers go; `None` if it is a single value. Both ends obey the column's limits.
+fn range(text: &str, base: &BaseType) -> Result<Option<std::ops::RangeInclusive<i64>>, DatumError> {
+    if base.kind != AtomType::Integer || text.parse::<i64>().is_ok() {
         return Ok(None);
     }
     let invalid = || DatumError::Syntax(format!("\"{text}\" is not a valid integer or range"));
@@ -269,6 +269,8 @@ fn range(text: &str, column: &ColumnType) -> Result<Option<std::ops::RangeInclus
     if last < first {
         return Err(DatumError::Syntax(format!("\"{text}\" is not a valid range. Range end cannot be before start.")));
     }
+    base.check(&Atom::Integer(first))?;
+    base.check(&Atom::Integer(last))?;
     if last.saturating_sub(first) >= RANGE_MAX {
         return Err(DatumError::Constraint(format!(
             "Range \"{first}-{last}\" is too big. Maximum allowed size is {RANGE_MAX}."
@@ -280,7 +282,7 @@ fn range(text: &str, column: &ColumnType) -> Result<Option<std::ops::RangeInclus
 fn atom(text: &str, base: &BaseType, symbols: Symbols<'_>) -> Result<Atom, DatumError> {
     let invalid = |what: &str| DatumError::Syntax(format!("\"{text}\" is not a valid {what}"));
     let atom = match base.kind {
-        AtomType::Integer => Atom::Integer(text.parse().map_err(|_| invalid("integer"))?),
+        AtomType::Integer => Atom::Integer(text.parse().map_err(|_| invalid("integer or range"))?),
         AtomType::Real => Atom::Real(text.parse().ok().and_then(Real::new).ok_or_else(|| invalid("real number"))?),
         AtomType::Boolean => Atom::Boolean(match text {
             "true" | "yes" | "on" | "1" => true,

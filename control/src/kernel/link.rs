@@ -45,6 +45,8 @@ pub struct Link {
     pub tx_queues: u32,
     /// Root queueing discipline; frames sent through AF_XDP bypass it.
     pub qdisc: Option<String>,
+    /// See [`Link::speed`].
+    pub(super) speed: super::speed::Known,
 }
 
 /// The other end of a veth.
@@ -185,6 +187,7 @@ impl Link {
             rx_queues: 1,
             tx_queues: 1,
             qdisc: None,
+            speed: Default::default(),
         };
         let (mut lower, mut netnsid) = (None, None);
         for attribute in &message.attributes {

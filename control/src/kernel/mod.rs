@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use shunt_ffi::Promiscuous;
 
+mod container;
 mod error;
 mod features;
 mod internal;
@@ -24,6 +25,7 @@ mod prepare;
 mod request;
 mod speed;
 
+pub use container::{Cidr, Inside};
 pub use error::Error;
 pub use internal::{Internal, switch_end};
 pub use link::{Kind, Link, Peer, Statistics, Xdp, XdpMode};

@@ -194,7 +194,10 @@ async fn first(
     }
 }
 
-async fn in_time<T, A: Display>(action: impl Fn() -> A, answer: impl Future<Output = T>) -> Result<T, Error> {
+pub(super) async fn in_time<T, A: Display>(
+    action: impl Fn() -> A,
+    answer: impl Future<Output = T>,
+) -> Result<T, Error> {
     tokio::time::timeout(ANSWER_TIME_MAX, answer)
         .await
         .map_err(|_| Error::Silent { action: action().to_string(), seconds: ANSWER_TIME_MAX.as_secs() })

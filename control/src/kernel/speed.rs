@@ -1,5 +1,6 @@
 //! How fast is a device's link?
 use std::fs;
+use std::sync::OnceLock;
 
 use super::Link;
 
@@ -12,10 +13,27 @@ pub struct Speed {
     pub full_duplex: bool,
 }
 
+/// The speed once it was read. It is part of what the kernel said of the link only in that a new description forgets it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known(OnceLock<Option<Speed>>);
+
+impl PartialEq for Known {
+    fn eq(&self, _: &Known) -> bool {
+        true
+    }
+}
+
+impl Eq for Known {}
+
 impl Link {
+    /// As [`Link::read_speed`], once for each description of the link: the kernel makes a new one when the carrier changes.
+    pub fn speed(&self) -> Option<Speed> {
+        *self.speed.0.get_or_init(|| self.read_speed())
+    }
+
     /// The link's speed, if its driver knows it: one without carrier often does not. Read from `/sys/class/net`, which may
     /// show another network namespace than ours; a device of another number there is not taken for this one.
-    pub fn speed(&self) -> Option<Speed> {
+    fn read_speed(&self) -> Option<Speed> {
         let read = |file: &str| fs::read_to_string(format!("/sys/class/net/{}/{file}", self.name)).ok();
         if read("ifindex")?.trim().parse() != Ok(self.ifindex) {
             return None;

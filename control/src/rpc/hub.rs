@@ -1,16 +1,18 @@
 //! How do all the sessions share one database? Bytes of each client go in, bytes for each client come out.
 //!
-//! One request at a time ([`Hub::step`]). What a transaction changes is told to every monitor before its own
-//! reply is queued, so that a client which has the reply has seen the change. Transactions that wait are tried again after every
-//! change, in the order in which they came.
+//! One request at a time ([`Hub::step`]). Transactions are only gathered by that; [`Hub::commit`] runs them all, in the order
+//! in which they came, with one sync of the journal. What a transaction changes is told to every monitor before its own
+//! reply is queued, so that a client which has the reply has seen the change. A client's other requests see what its transactions
+//! before them did. Transactions that wait are tried again after every change, in the order in which they came.
 
 use super::frame::Splitter;
 use super::lock::Locks;
 use super::message::{self, Message};
 use super::monitor::Monitor;
-use super::{Daemon, Peer, QUEUE_BUSY, QUEUE_MAX, server_database};
-use crate::database::Database;
-use crate::store::{Reply, Store};
+use super::{Daemon, GROUP_BYTES_MAX, GROUP_MAX, PER_SESSION_MAX, Peer, QUEUE_BUSY, QUEUE_MAX, server_database};
+use crate::database::{Database, Delta};
+use crate::store::{Reply, Request, Store};
+use crate::transaction::OperationError;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,8 +25,10 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub(super) u64);
 
-/// A transaction that waits for its `wait` to hold.
+/// A client's transaction that is yet to run, or waits for its `wait` to hold.
 pub(super) struct Waiting {
+    pub(super) session: SessionId,
+    pub(super) peer: Peer,
     pub(super) id: Value,
     pub(super) operations: Vec<Value>,
     pub(super) since: Instant,
@@ -73,6 +77,11 @@ pub struct Hub {
     pub(super) server_database: Database,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) locks: Locks,
+    /// Transactions for the next [`Hub::commit`], and the bytes of their requests.
+    gathered: Vec<Waiting>,
+    gathered_bytes: usize,
+    /// Told when there are such.
+    pub(super) to_commit: Rc<Notify>,
     last: u64,
     /// Told when [`Hub::deadline`] may have changed.
     pub(super) timer: Rc<Notify>,
@@ -84,7 +93,8 @@ impl Hub {
         store.borrow_mut().watch();
         let server_database = server_database::build(store.borrow().database().schema());
         let (sessions, locks) = (BTreeMap::new(), Locks::default());
-        Hub { store, daemon, server_database, sessions, locks, last: 0, timer: Rc::new(Notify::new()) }
+        let (gathered, to_commit, timer) = (Vec::new(), Rc::default(), Rc::default());
+        Hub { store, daemon, server_database, sessions, locks, gathered, gathered_bytes: 0, to_commit, last: 0, timer }
     }
 
     /// A client connected. `wake` is told when there is output for it.
@@ -131,26 +141,64 @@ impl Hub {
         if session.ending || session.dead || session.output.len() > QUEUE_BUSY {
             return false;
         }
-        let message = match session.input.next_object() {
-            Ok(Some(bytes)) => message::parse(bytes),
+        let (message, length) = match session.input.next_object() {
+            Ok(Some(bytes)) => (message::parse(bytes), bytes.len()),
             Ok(None) => return false,
             Err(error) => {
-                let error = crate::transaction::OperationError::syntax(error.to_string());
-                session.send(&message::error(&Value::Null, error.to_json()));
                 session.ending = true;
+                self.commit_of(id, now);
+                let error = OperationError::syntax(error.to_string());
+                self.send(id, &message::error(&Value::Null, error.to_json()));
                 return false;
             }
         };
-        match message {
-            Ok(Message::Request { method, params, id: request }) => {
-                if let Some(reply) = self.request(id, &method, params, &request, now) {
-                    self.send(id, &reply);
-                }
+        let answer = match message {
+            Ok(Message::Request { method, params, id: request }) if method == "transact" => {
+                self.gathered_bytes += length;
+                self.transact_request(id, params, request, now)
             }
-            Ok(Message::Answer) => {}
-            Err((request, error)) => session.send(&message::error(&request, error.to_json())),
+            Ok(Message::Request { method, params, id: request }) => {
+                self.commit_of(id, now);
+                self.request(id, &method, params, &request, now)
+            }
+            Ok(Message::Answer) => None,
+            Err(wrong) => Some(message::error(&wrong.0, wrong.1.to_json())),
+        };
+        if let Some(answer) = answer {
+            self.commit_of(id, now);
+            self.send(id, &answer);
+        }
+        if self.gathered.len() >= GROUP_MAX || self.gathered_bytes >= GROUP_BYTES_MAX {
+            self.commit(now);
         }
         true
+    }
+
+    /// Adds a transaction to the next [`Hub::commit`].
+    pub(super) fn gather(&mut self, transaction: Waiting) {
+        self.gathered.push(transaction);
+        self.to_commit.notify_one();
+    }
+
+    /// Whether there is something to [`Hub::commit`].
+    pub fn is_gathering(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// What a client asked for before must be done before its next request is.
+    fn commit_of(&mut self, session: SessionId, now: Instant) {
+        if self.gathered.iter().any(|transaction| transaction.session == session) {
+            self.commit(now);
+        }
+    }
+
+    /// Runs the transactions that were gathered, makes them durable and answers them.
+    pub fn commit(&mut self, now: Instant) {
+        self.gathered_bytes = 0;
+        let group = std::mem::take(&mut self.gathered);
+        if self.transact(group, now) {
+            self.retry(now);
+        }
     }
 
     /// Takes what waits for a client to be written, as much as is in one piece.
@@ -202,62 +250,92 @@ impl Hub {
     /// Tells monitors of everything that changed; whether anything did.
     fn publish(&mut self) -> bool {
         let changes = self.store.borrow_mut().take_changes();
+        changes.iter().for_each(|delta| self.tell_monitors(delta));
+        !changes.is_empty()
+    }
+
+    fn tell_monitors(&mut self, delta: &Delta) {
         let store = self.store.borrow();
         let database = store.database();
-        for delta in &changes {
-            let transaction = Uuid::new_v4();
-            for session in self.sessions.values_mut() {
-                let watching = session.monitors.iter().filter(|m| m.database == database.schema().name);
-                let updates: Vec<_> = watching.filter_map(|m| m.update(database, delta, transaction)).collect();
-                for (method, params) in updates {
-                    session.send(&message::notification(method, params));
-                }
+        let transaction = Uuid::new_v4();
+        for session in self.sessions.values_mut() {
+            let watching = session.monitors.iter().filter(|m| m.database == database.schema().name);
+            let updates: Vec<_> = watching.filter_map(|m| m.update(database, delta, transaction)).collect();
+            for (method, params) in updates {
+                session.send(&message::notification(method, params));
             }
         }
-        !changes.is_empty()
     }
 
     /// Tries every waiting transaction, the oldest first, until none of them changes anything any more.
     pub(super) fn retry(&mut self, now: Instant) {
-        let mut changed = true;
-        while std::mem::take(&mut changed) {
-            let all = self.sessions.iter().flat_map(|(id, session)| session.waiting.iter().map(|w| (*id, w)));
-            let mut all: Vec<_> = all.map(|(id, waiting)| (waiting.since, id, waiting.id.clone())).collect();
-            all.sort_by_key(|(since, id, _)| (*since, *id));
-            for (_, session, request) in all {
-                let waiting = self.sessions.get_mut(&session).and_then(|found| found.take_waiting(&request));
-                if let Some(waiting) = waiting {
-                    changed |= self.transact(session, waiting, now);
-                }
+        loop {
+            let mut all: Vec<_> = self.sessions.values_mut().flat_map(|s| std::mem::take(&mut s.waiting)).collect();
+            all.sort_by_key(|waiting| (waiting.since, waiting.session));
+            if !self.transact(all, now) {
+                break;
             }
         }
     }
 
-    /// Runs a transaction, and replies to it now or later; whether rows changed, so that others may go on.
-    pub(super) fn transact(&mut self, session: SessionId, mut waiting: Waiting, now: Instant) -> bool {
-        let waited = now.saturating_duration_since(waiting.since);
-        let owns = |lock: &str| self.locks.owns(lock, session);
-        let reply = self.store.borrow_mut().transact(&waiting.operations, waited, &owns);
-        match reply {
-            Reply::Waiting(limit) => {
-                waiting.until = limit.and_then(|limit: Duration| waiting.since.checked_add(limit));
-                if let Some(session) = self.sessions.get_mut(&session) {
-                    session.waiting.push(waiting);
-                    self.timer.notify_one();
+    /// Runs transactions, and replies to each now or later; whether rows changed, so that others may go on.
+    fn transact(&mut self, group: Vec<Waiting>, now: Instant) -> bool {
+        if group.is_empty() {
+            return false;
+        }
+        // What the daemon wrote came before.
+        self.publish();
+        let locks = &self.locks;
+        let owners: Vec<_> = group.iter().map(|t| move |lock: &str| locks.owns(lock, t.session)).collect();
+        let requests: Vec<_> = group
+            .iter()
+            .zip(&owners)
+            .map(|(transaction, owns_lock)| Request {
+                operations: &transaction.operations,
+                waited: now.saturating_duration_since(transaction.since),
+                owns_lock,
+            })
+            .collect();
+        let replies = self.store.borrow_mut().transact_all(&requests);
+        drop(requests);
+        let mut deltas = self.store.borrow_mut().take_changes();
+        let mut any = false;
+        for (transaction, reply) in group.into_iter().zip(replies) {
+            match reply {
+                Reply::Waiting(limit) => self.wait(transaction, limit),
+                Reply::Done { results, changed } => {
+                    if let Some(delta) = changed.then(|| deltas.pop_front()).flatten() {
+                        self.tell_monitors(&delta);
+                    }
+                    if !transaction.id.is_null() {
+                        self.send(transaction.session, &message::result(&transaction.id, Value::Array(results)));
+                    }
+                    if changed {
+                        any = true;
+                        self.daemon.borrow_mut().committed(transaction.peer);
+                    }
                 }
-                false
-            }
-            Reply::Done { results, changed } => {
-                self.publish();
-                if !waiting.id.is_null() {
-                    self.send(session, &message::result(&waiting.id, Value::Array(results)));
-                }
-                if let Some(session) = self.sessions.get(&session).filter(|_| changed) {
-                    self.daemon.borrow_mut().committed(session.peer);
-                }
-                changed
             }
         }
+        any
+    }
+
+    fn wait(&mut self, mut transaction: Waiting, limit: Option<Duration>) {
+        let Some(session) = self.sessions.get_mut(&transaction.session) else { return };
+        if session.waiting.iter().any(|waiting| waiting.id == transaction.id) {
+            let error = OperationError::syntax("duplicate request ID").to_json();
+            session.send(&message::error(&transaction.id, error));
+            return;
+        }
+        if session.waiting.len() >= PER_SESSION_MAX {
+            let details = format!("{PER_SESSION_MAX} transactions of this client wait already; cancel one");
+            let error = OperationError::new("resources exhausted", details).to_json();
+            session.send(&message::error(&transaction.id, error));
+            return;
+        }
+        transaction.until = limit.and_then(|limit| transaction.since.checked_add(limit));
+        session.waiting.push(transaction);
+        self.timer.notify_one();
     }
 
     pub(super) fn tell_lock(&mut self, what: &str, name: &str, session: SessionId) {

@@ -13,10 +13,10 @@ pub(super) enum Message {
 }
 
 /// Reads one JSON text. The error says what is wrong, and carries the id if there is one.
-pub(super) fn parse(bytes: &[u8]) -> Result<Message, (Value, OperationError)> {
-    let syntax = |text: String| (Value::Null, OperationError::syntax(text));
-    let mut json: Value =
-        serde_json::from_slice(bytes).map_err(|error| syntax(format!("the request is not JSON: {error}")))?;
+pub(super) fn parse(bytes: &[u8]) -> Result<Message, Box<(Value, OperationError)>> {
+    let wrong = |id: Value, text: &str| Box::new((id, OperationError::syntax(text)));
+    let mut json: Value = serde_json::from_slice(bytes)
+        .map_err(|error| wrong(Value::Null, &format!("the request is not JSON: {error}")))?;
     let id = json.get_mut("id").map(Value::take).unwrap_or_default();
     let is_answer = json.get("method").is_none() && (json.get("result").is_some() || json.get("error").is_some());
     if is_answer {
@@ -24,8 +24,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Message, (Value, OperationError)> {
     }
     match (json.get_mut("method").map(Value::take), json.get_mut("params").map(Value::take)) {
         (Some(Value::String(method)), Some(Value::Array(params))) => Ok(Message::Request { method, params, id }),
-        (Some(Value::String(_)), _) => Err((id, OperationError::syntax("\"params\" must be an array"))),
-        _ => Err((id, OperationError::syntax("a request needs \"method\", a string, and \"params\", an array"))),
+        (Some(Value::String(_)), _) => Err(wrong(id, "\"params\" must be an array")),
+        _ => Err(wrong(id, "a request needs \"method\", a string, and \"params\", an array")),
     }
 }
 

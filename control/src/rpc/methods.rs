@@ -31,10 +31,6 @@ impl Hub {
             "echo" => Ok(Value::Array(params)),
             "list_dbs" => Ok(json!([self.store.borrow().database().schema().name, server_database::NAME])),
             "get_schema" => self.with_database(method, &params, |database| database.schema().to_json()),
-            "transact" => match self.transact_request(session, params, id, now) {
-                Ok(()) => return None,
-                Err(error) => Err(error),
-            },
             "cancel" => self.cancel(session, &params),
             "monitor" => self.monitor(session, method, params, Version::Update),
             "monitor_cond" => self.monitor(session, method, params, Version::Update2),
@@ -74,33 +70,41 @@ impl Hub {
         }
     }
 
-    fn transact_request(
+    /// The reply to `transact`, if there is one already.
+    pub(super) fn transact_request(
+        &mut self,
+        session: SessionId,
+        params: Vec<Value>,
+        id: Value,
+        now: Instant,
+    ) -> Option<Value> {
+        match self.transaction(session, params, &id, now) {
+            Ok(None) => None,
+            Ok(Some(results)) => Some(message::result(&id, Value::Array(results))),
+            Err(error) => Some(message::error(&id, error)),
+        }
+        .filter(|_| !id.is_null())
+    }
+
+    fn transaction(
         &mut self,
         session: SessionId,
         mut params: Vec<Value>,
         id: &Value,
         now: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Vec<Value>>, Failure> {
         let is_server = self.with_database("transact", &params, |db| db.schema().name == server_database::NAME)?;
         params.remove(0);
         if is_server {
-            let results = self.read_server_database(&params)?;
-            self.send(session, &message::result(id, Value::Array(results)));
-            return Ok(());
+            return self.read_server_database(&params).map(Some);
         }
-        let waiting = self.sessions.get(&session).map(|session| session.waiting.as_slice()).unwrap_or_default();
-        if waiting.iter().any(|waiting| waiting.id == *id) {
-            return Err(syntax("transact: duplicate request ID"));
+        let Some(found) = self.sessions.get(&session) else { return Ok(None) };
+        if found.waiting.iter().any(|waiting| waiting.id == *id) {
+            return Err(syntax("duplicate request ID"));
         }
-        if waiting.len() >= PER_SESSION_MAX {
-            let details = format!("{PER_SESSION_MAX} transactions of this client wait already; cancel one");
-            return Err(OperationError::new("resources exhausted", details).to_json());
-        }
-        let waiting = Waiting { id: id.clone(), operations: params, since: now, until: None };
-        if self.transact(session, waiting, now) {
-            self.retry(now);
-        }
-        Ok(())
+        let peer = found.peer;
+        self.gather(Waiting { session, peer, id: id.clone(), operations: params, since: now, until: None });
+        Ok(None)
     }
 
     /// Operations on `_Server`, which nobody may change.

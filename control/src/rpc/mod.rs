@@ -36,6 +36,11 @@ pub const QUEUE_BUSY: usize = 1 << 20;
 /// Monitors, and also waiting transactions, of one client.
 pub const PER_SESSION_MAX: usize = 256;
 
+/// Transactions that become durable with one sync.
+pub const GROUP_MAX: usize = 256;
+/// Bytes of the requests of such.
+pub const GROUP_BYTES_MAX: usize = 1 << 20;
+
 /// Who asks: the process at the other end of the socket when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {

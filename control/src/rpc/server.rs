@@ -90,7 +90,7 @@ pub async fn serve(
     changed: Rc<Notify>,
 ) {
     let hub = Rc::new(RefCell::new(Hub::new(store, daemon)));
-    let timer = Rc::clone(&hub.borrow().timer);
+    let (timer, to_commit) = (Rc::clone(&hub.borrow().timer), Rc::clone(&hub.borrow().to_commit));
     let mut connections = JoinSet::new();
     loop {
         let deadline = hub.borrow().deadline();
@@ -111,6 +111,11 @@ pub async fn serve(
             () = changed.notified() => hub.borrow_mut().poll(Instant::now().into_std()),
             () = sleep_until(deadline) => hub.borrow_mut().poll(Instant::now().into_std()),
             () = timer.notified() => {}
+            () = to_commit.notified() => {
+                // Others who are ready to ask for something shall share the sync.
+                tokio::task::yield_now().await;
+                hub.borrow_mut().commit(Instant::now().into_std());
+            }
             // Only so that ended ones are forgotten.
             Some(_) = connections.join_next() => {}
         }
@@ -151,6 +156,11 @@ async fn converse(stream: &UnixStream, hub: &RefCell<Hub>, id: SessionId, wake: 
             return Ok(());
         }
         let stepped = hub.borrow_mut().step(id, Instant::now().into_std());
+        // A client that does not wait for replies shares the sync with itself.
+        while stepped && hub.borrow().is_gathering() && hub.borrow_mut().step(id, Instant::now().into_std()) {}
+        if at_end && !stepped {
+            hub.borrow_mut().commit(Instant::now().into_std());
+        }
         if stepped {
             // The reply goes out before anybody else is served.
             write_some(stream, hub, id)?;

@@ -47,6 +47,7 @@ fn open_vswitch() -> TableSchema {
             config("next_cfg", one(integer())),
             config("cur_cfg", one(integer())),
             status("statistics", text_map()),
+            status("error", optional(string())),
             config("ovs_version", optional(string())),
             config("db_version", optional(string())),
             config("system_type", optional(string())),

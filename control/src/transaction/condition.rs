@@ -30,6 +30,11 @@ impl ColumnRef {
         }
     }
 
+    /// As [`ColumnRef::find`], with the part of the request that names the column.
+    pub(super) fn find_for(schema: &TableSchema, name: &str, json: &Value) -> Result<ColumnRef, OperationError> {
+        ColumnRef::find(schema, name).map_err(|error| error.about(json))
+    }
+
     pub(super) fn kind(self, schema: &TableSchema) -> ColumnType {
         match self {
             ColumnRef::Column(at) => schema.columns()[at].kind.clone(),
@@ -113,11 +118,11 @@ fn clause_from_json(json: &Value, schema: &TableSchema, named: Named<'_>) -> Res
         return Ok(Clause::Constant(*constant));
     }
     let Some([Value::String(column), Value::String(function), value]) = json.as_array().map(Vec::as_slice) else {
-        return Err(OperationError::syntax(format!("a condition must be [COLUMN, FUNCTION, VALUE], not {json}")));
+        return Err(OperationError::syntax("Parse error in condition.").about(json));
     };
     let name = column;
-    let column = ColumnRef::find(schema, name)?;
-    let kind = column.kind(schema);
+    let column = ColumnRef::find_for(schema, name, json)?;
+    let mut kind = column.kind(schema);
     let function = match function.as_str() {
         "<" => Function::Less,
         "<=" => Function::LessOrEqual,
@@ -128,8 +133,7 @@ fn clause_from_json(json: &Value, schema: &TableSchema, named: Named<'_>) -> Res
         "includes" => Function::Includes,
         "excludes" => Function::Excludes,
         _ => {
-            let known = "< <= == != >= > includes excludes";
-            return Err(OperationError::new("unknown function", format!("No function named {function}: use {known}.")));
+            return Err(OperationError::new("unknown function", format!("No function named {function}.")));
         }
     };
     let ordered = !matches!(function, Function::Equal | Function::NotEqual | Function::Includes | Function::Excludes);
@@ -139,13 +143,18 @@ fn clause_from_json(json: &Value, schema: &TableSchema, named: Named<'_>) -> Res
         return Err(OperationError::syntax(format!(
             "Type mismatch: \"{}\" operator may not be applied to column {name} of type {kind}.",
             json[1].as_str().unwrap_or_default()
-        )));
+        ))
+        .about(json));
     }
-    // A condition may ask for values that the column cannot hold: only the shape matters.
-    let any = |base: &BaseType| BaseType::of(base.kind);
-    let shape = ColumnType { key: any(&kind.key), value: kind.value.as_ref().map(any), min: 0, max: UNLIMITED };
-    let value = Datum::from_json(value, &shape, named)
-        .map_err(|e| OperationError::syntax(format!("{} column {name}: {}", schema.name, e.details())))?;
+    // Parts of a set may be asked for.
+    if !kind.is_scalar() {
+        match function {
+            Function::Includes => kind.min = 0,
+            Function::Excludes => (kind.min, kind.max) = (0, UNLIMITED),
+            _ => {}
+        }
+    }
+    let value = Datum::from_json(value, &kind, named)?;
     if ordered && value.len() != 1 {
         return Err(OperationError::syntax(format!("{} column {name}: an order needs one number", schema.name)));
     }

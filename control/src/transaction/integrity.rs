@@ -87,10 +87,9 @@ impl Counts {
             return Ok(());
         }
         let name = &tx.schema(id.table).name;
-        let by = referrer(tx, id).unwrap_or_default();
         Err(OperationError::new(
             "referential integrity violation",
-            format!("cannot delete {name} row {} because of {count} remaining reference(s){by}", id.uuid),
+            format!("cannot delete {name} row {} because of {count} remaining reference(s)", id.uuid),
         ))
     }
 }
@@ -104,8 +103,7 @@ fn nonexistent(tx: &Transaction<'_>, id: RowId, link: &Link, target: RowId) -> O
     OperationError::new(
         "referential integrity violation",
         format!(
-            "Table {} column {} row {} references nonexistent row {} in table {}.  Insert that row in the same \
-             transaction, or leave the reference out.",
+            "Table {} column {} row {} references nonexistent row {} in table {}.",
             schema.name,
             schema.columns()[link.column].name,
             id.uuid,
@@ -113,20 +111,6 @@ fn nonexistent(tx: &Transaction<'_>, id: RowId, link: &Link, target: RowId) -> O
             tx.schema(link.target).name
         ),
     )
-}
-
-/// A row that still refers to `id`, in words. Looks through whole tables: only for messages.
-fn referrer(tx: &Transaction<'_>, id: RowId) -> Option<String> {
-    for (table, schema) in tx.database.tables().iter().enumerate().map(|(id, table)| (id, table.schema())) {
-        for link in strong_links(tx, table).filter(|link| link.target == id.table) {
-            let holds = |row: &&Row| link.targets(&row.columns[link.column], None).contains(&id);
-            if let Some(row) = tx.rows(table).find(holds) {
-                let column = &schema.columns()[link.column].name;
-                return Some(format!("; remove it from column {column} of {} row {} first", schema.name, row.uuid));
-            }
-        }
-    }
-    None
 }
 
 /// Deletes rows of non-root tables that have no strong reference, and what loses its last one by that.
@@ -181,14 +165,7 @@ fn drop_weak_references(tx: &mut Transaction<'_>, counts: &mut Counts) -> Result
             let schema = tx.schema(id.table);
             let column = &schema.columns()[link.column];
             if pruned.len() < column.kind.min as usize {
-                return Err(OperationError::constraint(format!(
-                    "column {} of {} row {} refers only to rows that do not exist (any more), and must not be empty; \
-                     refer to another row of table {} in the same transaction",
-                    column.name,
-                    schema.name,
-                    id.uuid,
-                    tx.schema(link.target).name
-                )));
+                return Err(too_few(tx, id, &column.name, &dangling));
             }
             if let Some(row) = tx.modify(id) {
                 row.columns[link.column] = pruned;
@@ -196,6 +173,24 @@ fn drop_weak_references(tx: &mut Transaction<'_>, counts: &mut Counts) -> Result
         }
     }
     Ok(suspects)
+}
+
+/// The complaint about a column that may not be empty, and refers only to rows that do not exist (any more).
+fn too_few(tx: &Transaction<'_>, id: RowId, column: &str, dangling: &BTreeSet<RowId>) -> OperationError {
+    let inserted = if tx.database.shared(id).is_none() { " (inserted within this transaction)" } else { "" };
+    let (table, row) = (&tx.schema(id.table).name, format!("{}{inserted}", id.uuid));
+    if dangling.iter().any(|target| target.uuid.is_nil()) {
+        return OperationError::constraint(format!(
+            "Weak reference column \"{column}\" in \"{table}\" row {row} contained all-zeros UUID (probably as the default \
+             value for this column) but deleting this value caused a constraint volation because this column is not allowed \
+             to be empty."
+        ));
+    }
+    OperationError::constraint(format!(
+        "Deletion of {} weak reference(s) to deleted (or never-existing) rows from column \"{column}\" in \"{table}\" row \
+         {row} caused this column to become empty, but constraints on this column disallow an empty column.",
+        dangling.len()
+    ))
 }
 
 fn without(datum: &Datum, link: &Link, dangling: &BTreeSet<RowId>) -> Datum {
@@ -263,18 +258,29 @@ fn not_unique(
 ) -> OperationError {
     let schema = tx.schema(table);
     let columns: Vec<_> = schema.indexes[index].iter().map(|at| &schema.columns()[*at]).collect();
-    let values: Vec<String> = columns.iter().zip(key).map(|(column, datum)| datum.to_text(&column.kind)).collect();
+    let text = |key: &[Datum]| {
+        let values = columns.iter().zip(key).map(|(column, datum)| datum.to_text(&column.kind));
+        values.collect::<Vec<String>>().join(" and ")
+    };
     let names: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
-    let origin = |row: &Row| match tx.database.shared(RowId { table, uuid: row.uuid }) {
-        None => "was inserted by this transaction",
-        Some(old) if table_key(tx, table, index, old) == key => "existed in the database before",
-        Some(_) => "was modified by this transaction",
+    let origin = |row: &Row| {
+        let id = RowId { table, uuid: row.uuid };
+        match tx.database.shared(id) {
+            None => "was inserted by this transaction".to_owned(),
+            Some(old) if tx.changes.contains_key(&id) => {
+                let before = text(&tx.database.tables()[table].index_key(index, old));
+                format!("had the following index values before the transaction: {before}")
+            }
+            Some(_) => {
+                "existed in the database before this transaction and was not modified by the transaction".to_owned()
+            }
+        }
     };
     OperationError::constraint(format!(
         "Transaction causes multiple rows in \"{}\" table to have identical values ({}) for index on column{} {}.  First \
-         row, with UUID {}, {}.  Second row, with UUID {}, {}.  Choose another value, or change the existing row.",
+         row, with UUID {}, {}.  Second row, with UUID {}, {}.",
         schema.name,
-        values.join(" and "),
+        text(key),
         if names.len() == 1 { "" } else { "s" },
         names.join(" and "),
         first.uuid,
@@ -282,10 +288,6 @@ fn not_unique(
         second.uuid,
         origin(second),
     ))
-}
-
-fn table_key(tx: &Transaction<'_>, table: TableId, index: usize, row: &Row) -> Vec<Datum> {
-    tx.database.tables()[table].index_key(index, row)
 }
 
 fn delta(tx: Transaction<'_>) -> Delta {

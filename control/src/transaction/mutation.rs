@@ -1,7 +1,7 @@
 //! How does a mutation change a value in place (RFC 7047 §5.1)?
 
 use super::OperationError;
-use crate::datum::{Atom, Datum, DatumError, Named, Real};
+use crate::datum::{Atom, Datum, Named, Real};
 use crate::schema::{AtomType, BaseType, ColumnType, TableSchema, UNLIMITED};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -36,24 +36,24 @@ pub(super) struct Mutation {
 impl Mutation {
     pub(super) fn from_json(json: &Value, schema: &TableSchema, named: Named<'_>) -> Result<Mutation, OperationError> {
         let Some([Value::String(name), Value::String(mutator), value]) = json.as_array().map(Vec::as_slice) else {
-            return Err(OperationError::syntax(format!("a mutation must be [COLUMN, MUTATOR, VALUE], not {json}")));
+            return Err(OperationError::syntax("Parse error in mutation.").about(json));
         };
         let immutable = || {
             let details = format!("Cannot mutate immutable column {name} in table {}.", schema.name);
-            Err(OperationError::constraint(details))
+            Err(OperationError::constraint(details).about(json))
         };
         if matches!(name.as_str(), "_uuid" | "_version") {
             return immutable();
         }
         let Some(column) = schema.column_index(name) else {
             let details = format!("No column {name} in table {}.", schema.name);
-            return Err(OperationError::new("unknown column", details));
+            return Err(OperationError::new("unknown column", details).about(json));
         };
         if !schema.columns()[column].mutable {
             return immutable();
         }
         let kind = &schema.columns()[column].kind;
-        let action = action(mutator, value, name, kind, named)?;
+        let action = action(json, (name, mutator, value), kind, named)?;
         Ok(Mutation { column, mutator: mutator.clone(), action })
     }
 
@@ -98,31 +98,26 @@ impl Mutation {
             // The action was made for this column's shape.
             _ => {}
         }
-        let refuse = |e: DatumError| {
-            OperationError::constraint(format!("{} column \"{}\": {}", schema.name, column.name, e.details()))
-        };
         if matches!(self.action, Action::Arithmetic(..)) {
-            datum.elements().try_for_each(|atom| column.kind.key.check(atom)).map_err(refuse)?;
+            datum.elements().try_for_each(|atom| column.kind.key.check(atom))?;
         }
-        column.kind.check_size(datum.len()).map_err(refuse)
+        column.kind.check_size(datum.len()).map_err(|_| {
+            OperationError::constraint(format!("Attempted to store {} elements in {}.", datum.len(), column.kind))
+        })
     }
 }
 
 fn action(
-    mutator: &str,
-    value: &Value,
-    name: &str,
+    json: &Value,
+    (name, mutator, value): (&str, &str, &Value),
     kind: &ColumnType,
     named: Named<'_>,
 ) -> Result<Action, OperationError> {
-    let shape = |e: DatumError| match e {
-        DatumError::Syntax(text) => OperationError::syntax(format!("column {name}: {text}")),
-        DatumError::Constraint(text) => OperationError::constraint(format!("column {name}: {text}")),
-    };
     let mismatch = || {
         Err(OperationError::syntax(format!(
             "Type mismatch: \"{mutator}\" operator may not be applied to column {name} of type {kind}."
-        )))
+        ))
+        .about(json))
     };
     let operator = match mutator {
         "+=" => Operator::Add,
@@ -131,7 +126,7 @@ fn action(
         "/=" => Operator::Divide,
         "%=" => Operator::Remainder,
         "insert" | "delete" if kind.is_scalar() => return mismatch(),
-        "insert" => return Datum::from_json_any_size(value, kind, named).map(Action::Insert).map_err(shape),
+        "insert" => return Datum::from_json_any_size(value, kind, named).map(Action::Insert).map_err(Into::into),
         "delete" => {
             let any = |base: &BaseType| BaseType::of(base.kind);
             let keys = ColumnType { key: any(&kind.key), value: None, min: 0, max: UNLIMITED };
@@ -139,11 +134,10 @@ fn action(
                 return Ok(Action::DeleteKeys(keys));
             }
             let pairs = ColumnType { value: kind.value.as_ref().map(any), ..keys };
-            return Datum::from_json(value, &pairs, named).map(Action::DeletePairs).map_err(shape);
+            return Datum::from_json(value, &pairs, named).map(Action::DeletePairs).map_err(Into::into);
         }
         _ => {
-            let known = "+= -= *= /= %= insert delete";
-            return Err(OperationError::new("unknown mutator", format!("No mutator named {mutator}: use {known}.")));
+            return Err(OperationError::new("unknown mutator", format!("No mutator named {mutator}.")));
         }
     };
     let number = match kind.key.kind {
@@ -154,7 +148,7 @@ fn action(
     if kind.value.is_some() || !number {
         return mismatch();
     }
-    let operand = Atom::of_kind(value, kind.key.kind, named).map_err(shape)?;
+    let operand = Atom::of_kind(value, kind.key.kind, named)?;
     Ok(Action::Arithmetic(operator, operand))
 }
 

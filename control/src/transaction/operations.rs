@@ -4,9 +4,10 @@ use super::condition::ColumnRef;
 use super::mutation::Mutation;
 use super::{Condition, OperationError, Transaction};
 use crate::database::{Database, Delta, Row, RowId, TableId};
-use crate::datum::{Datum, DatumError, Named, parse_uuid};
+use crate::datum::{Datum, Named, parse_uuid};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -39,13 +40,16 @@ pub fn execute(database: &Database, operations: &[Value], context: &mut Context<
     let mut run = Run { database, tx, names, inserted: BTreeSet::new(), waited, owns_lock };
     let mut results = Vec::with_capacity(operations.len());
     for (index, operation) in operations.iter().enumerate() {
-        let place = || format!("operation {} of {}: ", index + 1, operations.len());
         match run.operation(operation) {
             Ok(Step::Result(result)) => results.push(result),
             Ok(Step::Wait(until)) => return Outcome::Waiting(until),
             Err(mut error) => {
-                if error.kind == "syntax error" {
-                    error.details.insert_str(0, &place());
+                if error.kind == "syntax error" && error.syntax.is_none() {
+                    let place = format!("Parsing ovsdb operation {} of {} failed: ", index + 1, operations.len());
+                    error.details.insert_str(0, &place);
+                    if operation.is_object() {
+                        error = error.about(operation);
+                    }
                 }
                 results.push(error.to_json());
                 results.resize(operations.len(), Value::Null);
@@ -100,7 +104,7 @@ impl<'a> Members<'a> {
     fn of(operation: &'a Value) -> Result<Members<'a>, OperationError> {
         match operation.as_object() {
             Some(members) => Ok(Members { left: members.clone(), operation: members }),
-            None => Err(OperationError::syntax("an operation must be an object")),
+            None => Err(OperationError::syntax("Object expected.")),
         }
     }
 
@@ -114,15 +118,15 @@ impl<'a> Members<'a> {
     }
 
     fn text(&mut self, name: &str) -> Result<&'a str, OperationError> {
-        self.required(name)?.as_str().ok_or_else(|| mismatch(name, "a string"))
+        self.required(name)?.as_str().ok_or_else(|| mismatch(name))
     }
 
     fn list(&mut self, name: &str) -> Result<&'a [Value], OperationError> {
-        self.required(name)?.as_array().map(Vec::as_slice).ok_or_else(|| mismatch(name, "an array"))
+        self.required(name)?.as_array().map(Vec::as_slice).ok_or_else(|| mismatch(name))
     }
 
     fn object(&mut self, name: &str) -> Result<&'a Map<String, Value>, OperationError> {
-        self.required(name)?.as_object().ok_or_else(|| mismatch(name, "an object"))
+        self.required(name)?.as_object().ok_or_else(|| mismatch(name))
     }
 
     fn end(self) -> Result<(), OperationError> {
@@ -133,8 +137,8 @@ impl<'a> Members<'a> {
     }
 }
 
-fn mismatch(name: &str, wanted: &str) -> OperationError {
-    OperationError::syntax(format!("Type mismatch for member '{name}': it must be {wanted}."))
+fn mismatch(name: &str) -> OperationError {
+    OperationError::syntax(format!("Type mismatch for member '{name}'."))
 }
 
 /// `<id>` of RFC 7047: a name that starts with a letter or an underscore.
@@ -156,7 +160,7 @@ impl Run<'_> {
             "wait" => return self.wait(members),
             "commit" => {
                 // Every transaction is durable before it is acknowledged.
-                members.required("durable")?.as_bool().ok_or_else(|| mismatch("durable", "true or false"))?;
+                members.required("durable")?.as_bool().ok_or_else(|| mismatch("durable"))?;
                 members.end()?;
                 json!({})
             }
@@ -170,7 +174,9 @@ impl Run<'_> {
                 json!({})
             }
             "assert" => {
-                let lock = members.text("lock")?;
+                let lock = members
+                    .text("lock")
+                    .and_then(|lock| is_id(lock).then_some(lock).ok_or_else(|| mismatch("lock")))?;
                 members.end()?;
                 if !(self.owns_lock)(lock) {
                     return Err(OperationError::new("not owner", format!("Asserted lock {lock} not held.")));
@@ -178,11 +184,19 @@ impl Run<'_> {
                 json!({})
             }
             other => {
-                let known = "insert, select, update, mutate, delete, wait, commit, abort, comment or assert";
-                return Err(OperationError::syntax(format!("No operation \"{other}\": use {known}.")));
+                return Err(OperationError::syntax(format!("No operation \"{other}\"")));
             }
         };
         Ok(Step::Result(result))
+    }
+
+    /// The row of a name. One that no insert has is that of no row, which is complained of where a row is needed.
+    fn named(&self, name: &str) -> Uuid {
+        self.names.get(name).copied().unwrap_or_else(|| {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            Uuid::from_u64_pair(hasher.finish(), 0)
+        })
     }
 
     fn table(&self, members: &mut Members<'_>) -> Result<TableId, OperationError> {
@@ -198,39 +212,40 @@ impl Run<'_> {
         members.end()?;
         let mut uuid = None;
         if let Some(text) = explicit {
-            uuid = Some(text.as_str().and_then(parse_uuid).ok_or_else(|| mismatch("uuid", "a UUID"))?);
+            let text_is = text.as_str().ok_or_else(|| mismatch("uuid"))?;
+            uuid = Some(parse_uuid(text_is).ok_or_else(|| OperationError::syntax("bad uuid").about(text))?);
         }
         if let Some(name) = name {
-            let name = name.as_str().filter(|name| is_id(name)).ok_or_else(|| mismatch("uuid-name", "an <id>"))?;
+            let name = name.as_str().filter(|name| is_id(name)).ok_or_else(|| mismatch("uuid-name"))?;
             if !self.inserted.insert(name.to_owned()) {
-                return Err(OperationError::new(
-                    "duplicate uuid-name",
-                    format!("This \"uuid-name\" appeared on an earlier \"insert\" operation: {name}."),
-                ));
+                let details = "This \"uuid-name\" appeared on an earlier \"insert\" operation.";
+                return Err(OperationError::new("duplicate uuid-name", details).about(&name.into()));
             }
-            uuid = self.names.get(name).copied();
+            uuid = Some(self.named(name));
         }
         let values = self.row_values(table, row)?;
+        let schema = self.database.tables()[table].schema();
         let new = self.tx.insert(table, uuid)?;
         for (at, datum) in values {
             new.columns[at] = datum;
         }
+        // A default may be outside the column's limits.
+        schema.columns().iter().zip(&new.columns).try_for_each(|(column, datum)| column.kind.check(datum))?;
         Ok(json!({"uuid": ["uuid", new.uuid.to_string()]}))
     }
 
     /// The columns that a `row` member gives, checked against the schema.
     fn row_values(&self, table: TableId, row: &Map<String, Value>) -> Result<Vec<(usize, Datum)>, OperationError> {
         let schema = self.database.tables()[table].schema();
+        let whole = || Value::Object(row.clone());
         let mut values = Vec::with_capacity(row.len());
         for (name, value) in row {
-            let ColumnRef::Column(at) = ColumnRef::find(schema, name)? else {
-                return Err(OperationError::constraint(format!(
-                    "column {name} of table {} is set by the server; leave it out",
-                    schema.name
-                )));
+            // An insert passes over the columns that the server sets.
+            let ColumnRef::Column(at) = ColumnRef::find(schema, name).map_err(|error| error.about(&whole()))? else {
+                continue;
             };
-            let datum = Datum::from_json(value, &schema.columns()[at].kind, &|name| self.names.get(name).copied());
-            values.push((at, datum.map_err(|e| in_column(&schema.name, name, e))?));
+            let datum = Datum::from_json(value, &schema.columns()[at].kind, &|name| Some(self.named(name)));
+            values.push((at, datum?));
         }
         Ok(values)
     }
@@ -253,9 +268,9 @@ impl Run<'_> {
     fn condition(&self, table: TableId, members: &mut Members<'_>) -> Result<Condition, OperationError> {
         let json = members.required("where")?;
         if !json.is_array() {
-            return Err(mismatch("where", "an array"));
+            return Err(mismatch("where"));
         }
-        let named: Named<'_> = &|name| self.names.get(name).copied();
+        let named: Named<'_> = &|name| Some(self.named(name));
         Condition::from_json(json, self.database.tables()[table].schema(), named)
     }
 
@@ -265,13 +280,14 @@ impl Run<'_> {
         }
         let schema = self.database.tables()[table].schema();
         let mut columns = Vec::new();
+        let whole = members.required("columns")?;
         for name in members.list("columns")? {
-            let name = name.as_str().ok_or_else(|| OperationError::syntax("array of column names expected"))?;
-            let column = ColumnRef::find(schema, name)?;
+            let distinct = || OperationError::syntax("array of distinct column names expected").about(whole);
+            let name = name.as_str().ok_or_else(distinct)?;
+            let unknown = |_| OperationError::syntax(format!("{name} is not a valid column name")).about(whole);
+            let column = ColumnRef::find(schema, name).map_err(unknown)?;
             if columns.contains(&column) {
-                return Err(OperationError::syntax(format!(
-                    "array of distinct column names expected, but {name} is there twice"
-                )));
+                return Err(distinct());
             }
             columns.push(column);
         }
@@ -309,15 +325,15 @@ impl Run<'_> {
     fn update(&mut self, mut members: Members<'_>) -> Result<Value, OperationError> {
         let table = self.table(&mut members)?;
         let condition = self.condition(table, &mut members)?;
-        let values = self.row_values(table, members.object("row")?)?;
+        let row = members.object("row")?;
+        let values = self.row_values(table, row)?;
+        let operation = Value::Object(members.operation.clone());
         members.end()?;
         let schema = self.database.tables()[table].schema();
-        if let Some((at, _)) = values.iter().find(|(at, _)| !schema.columns()[*at].mutable) {
-            return Err(OperationError::constraint(format!(
-                "Cannot update immutable column {} in table {}.",
-                schema.columns()[*at].name,
-                schema.name
-            )));
+        let is_fixed = |name: &str| schema.column_index(name).is_none_or(|at| !schema.columns()[at].mutable);
+        if let Some(column) = row.keys().find(|name| is_fixed(name)) {
+            let details = format!("Cannot update immutable column {column} in table {}.", schema.name);
+            return Err(OperationError::constraint(details).about(&operation));
         }
         self.change(table, &condition, |columns| {
             for (at, datum) in &values {
@@ -331,7 +347,7 @@ impl Run<'_> {
         let table = self.table(&mut members)?;
         let condition = self.condition(table, &mut members)?;
         let schema = self.database.tables()[table].schema();
-        let named: Named<'_> = &|name| self.names.get(name).copied();
+        let named: Named<'_> = &|name| Some(self.named(name));
         let mutations = members.list("mutations")?.iter();
         let mutations: Vec<Mutation> =
             mutations.map(|json| Mutation::from_json(json, schema, named)).collect::<Result<_, _>>()?;
@@ -371,7 +387,10 @@ impl Run<'_> {
     fn wait(&mut self, mut members: Members<'_>) -> Result<Step, OperationError> {
         let table = self.table(&mut members)?;
         let timeout = match members.optional("timeout") {
-            Some(value) => Some(value.as_u64().ok_or_else(|| mismatch("timeout", "milliseconds, 0 or more"))?),
+            Some(value) if value.as_i64().is_some_and(i64::is_negative) => {
+                return Err(OperationError::syntax("timeout must be nonnegative").about(value));
+            }
+            Some(value) => Some(value.as_u64().ok_or_else(|| mismatch("timeout"))?),
             None => None,
         };
         let condition = self.condition(table, &mut members)?;
@@ -380,7 +399,7 @@ impl Run<'_> {
             "==" => true,
             "!=" => false,
             other => {
-                return Err(OperationError::syntax(format!("\"until\" must be \"==\" or \"!=\", not \"{other}\"")));
+                return Err(OperationError::syntax("\"until\" must be \"==\" or \"!=\"").about(&other.into()));
             }
         };
         let wanted = members.list("rows")?;
@@ -401,7 +420,11 @@ impl Run<'_> {
         }
         match timeout.map(Duration::from_millis) {
             Some(timeout) if self.waited >= timeout => {
-                Err(OperationError::new("timed out", "\"where\" clause test failed"))
+                let details = match self.waited.as_millis() {
+                    _ if timeout.is_zero() => "\"where\" clause test failed".to_owned(),
+                    waited => format!("\"wait\" timed out after {waited} ms"),
+                };
+                Err(OperationError::new("timed out", details))
             }
             timeout => Ok(Step::Wait(timeout)),
         }
@@ -410,24 +433,16 @@ impl Run<'_> {
     /// A row as a `wait` describes it, reduced to `columns`; what it leaves out has the default value.
     fn wanted_row(&self, table: TableId, columns: &[ColumnRef], row: &Value) -> Result<Vec<Datum>, OperationError> {
         let schema = self.database.tables()[table].schema();
-        let row = row.as_object().ok_or_else(|| OperationError::syntax("\"rows\" must be a list of objects"))?;
+        let whole = row;
+        let row = row.as_object().ok_or_else(|| OperationError::syntax("row must be JSON object").about(whole))?;
         let mut given = HashMap::new();
         for (name, value) in row {
-            let column = ColumnRef::find(schema, name)?;
-            let datum = Datum::from_json(value, &column.kind(schema), &|name| self.names.get(name).copied());
-            given.insert(column, datum.map_err(|e| in_column(&schema.name, name, e))?);
+            let column = ColumnRef::find_for(schema, name, whole)?;
+            let datum = Datum::from_json(value, &column.kind(schema), &|name| Some(self.named(name)));
+            given.insert(column, datum?);
         }
         let value =
             |column: &ColumnRef| given.remove(column).unwrap_or_else(|| Datum::default_of(&column.kind(schema)));
         Ok(columns.iter().map(value).collect())
-    }
-}
-
-/// A refused value, with its place.
-fn in_column(table: &str, column: &str, error: DatumError) -> OperationError {
-    let details = format!("{table} column \"{column}\": {}", error.details());
-    match error {
-        DatumError::Syntax(_) => OperationError::syntax(details),
-        DatumError::Constraint(_) => OperationError::constraint(details),
     }
 }

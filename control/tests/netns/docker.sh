@@ -1,20 +1,6 @@
 # Do real Docker containers, plumbed by hand as the users' documents do it, talk through the switch?
 . "$(dirname "$0")/_init.sh"
-D=/run/docker-story; mkdir -p $D/image/bin
-GROUP=shunt-story-$$-$RANDOM
-export DOCKER_HOST=unix://$D/sock
-clean() { # the engine's control groups live outside of this world
-    docker ps -aq 2>/dev/null | xargs -r docker rm -f >/dev/null 2>&1 || true
-    find /sys/fs/cgroup -depth -type d -path "*/$GROUP*" -exec rmdir {} + 2>/dev/null || true
-}
-trap 's=$?; clean; finish $s' EXIT
-if [ -z "$(ls /sys/fs/cgroup)" ]; then mount -t cgroup2 cgroup2 /sys/fs/cgroup; fi
-dockerd --bridge=none --iptables=false --ip6tables=false --cgroup-parent="/$GROUP" --data-root $D/data --exec-root $D/exec \
-    --pidfile $D/pid --host "$DOCKER_HOST" >"$OUT/dockerd.log" 2>&1 &
-check "a Docker engine of our own" wait_for 30 docker info
-cp "$(command -v busybox)" $D/image/bin/
-for tool in sh ping ip sleep; do ln -s busybox $D/image/bin/$tool; done
-check "an image without a download" bash -c "tar -C $D/image -c . | docker import - ubuntu"
+. "$HERE/_docker.sh"
 
 uplink
 leaf_vlans 181=192.168.1.1/24 182=192.168.2.1/24
@@ -42,8 +28,6 @@ bridge_container c1 181 101 192.168.1.101 192.168.1.1
 bridge_container c2 181 102 192.168.1.102 192.168.1.1
 bridge_container d1 182 103 192.168.1.103 192.168.1.1
 bridge_container d2 182 104 192.168.2.104 192.168.2.1
-docker_ping() { docker exec "$1" ping -c1 -W1 "$2"; }
-docker_reaches() { check "$1 reaches $2" wait_for 5 docker_ping "$1" "$2"; }
 capture_start leaf swp1
 docker_reaches c1 192.168.1.1
 docker_reaches c1 192.168.1.102

@@ -21,6 +21,17 @@ say "too long for the port that it should leave by: dropped and counted"
 reaches_not c1 -s 8900 -M do 10.0.0.3
 check "the drops have their reason" dropped small mtu_exceeded 3
 
+say "the host's leg follows the smallest device of its bridge"
+check "br0 has MTU 1500" grep -qx 1500 /sys/class/net/br0/mtu
+shuntctl del-port br0 small
+check "without the small one 9000" grep -qx 9000 /sys/class/net/br0/mtu
+shuntctl set Interface br0 mtu_request=2000
+check "unless it is told" grep -qx 2000 /sys/class/net/br0/mtu
+shuntctl clear Interface br0 mtu_request -- add-port br0 small
+check "1500 again" grep -qx 1500 /sys/class/net/br0/mtu
+refused 65 'mtu_request=2000 of eth0.181 is not followed' shuntctl set Interface eth0.181 mtu_request=2000
+shuntctl clear Interface eth0.181 mtu_request
+
 say "mtu_request sets the device's MTU"
 shuntctl set Interface small mtu_request=9000
 check "the column says so" test "$(column small mtu)" = 9000

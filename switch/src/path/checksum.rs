@@ -1,4 +1,4 @@
-//! Step 7: did the sender leave its checksum to the device, and who finishes it?
+//! Step 10: did the sender leave its checksum to the device, and who finishes it?
 //!
 //! A container sends TCP and UDP with only the pseudo-header's sum in the checksum field, because its veth promises to
 //! finish it (CHECKSUM_PARTIAL). So on frames from such a device: if the field equals the folded pseudo-header sum, it is

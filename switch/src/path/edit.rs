@@ -97,8 +97,9 @@ impl Edit {
         self.len_unpadded(packet).max(FRAME_MIN)
     }
 
+    /// Octets that it has without padding.
     #[inline]
-    fn len_unpadded(&self, packet: &Packet<'_>) -> usize {
+    pub(crate) fn len_unpadded(&self, packet: &Packet<'_>) -> usize {
         (packet.len() + usize::from(self.push_len)).saturating_sub(usize::from(self.strip))
     }
 

@@ -1,7 +1,7 @@
-//! Step 6: where is the destination?
+//! Step 7: where is the destination?
 //!
-//! Exits: [`Reason::Hairpin`], [`Reason::StalePort`], [`Reason::Protected`], [`Reason::EgressVlan`]; every packet that is
-//! not dropped leaves this step with a fate.
+//! Exits: [`Reason::Hairpin`], [`Reason::StalePort`], [`Reason::MirrorEgress`], [`Reason::Protected`],
+//! [`Reason::EgressVlan`]; every packet that is not dropped leaves this step with a fate.
 
 use crate::batch::Batch;
 use crate::config::Snapshot;
@@ -28,6 +28,9 @@ fn one(meta: &Meta, config: &Snapshot) -> Result<Fate, Reason> {
         return Err(Reason::Hairpin);
     }
     let to = config.port(index).filter(|to| to.bridge == from.bridge).ok_or(Reason::StalePort)?;
+    if to.mirror.is_output {
+        return Err(Reason::MirrorEgress);
+    }
     if from.protected && to.protected {
         return Err(Reason::Protected);
     }

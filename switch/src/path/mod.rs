@@ -1,12 +1,17 @@
 //! What happens to a packet on its way? One step a file; on the road they come in this order:
-//! [`rx`], [`parse`], [`reserved`], [`vlan_in`], [`learn`], [`lookup`], [`checksum`], [`egress`], which writes copies by an [`edit`].
+//! [`rx`], [`parse`], [`police`], [`reserved`], [`vlan_in`], [`learn`], [`lookup`], [`storm`], [`snoop`], [`checksum`], [`egress`],
+//! which writes copies by an [`edit`], and [`mirror`].
 
 pub mod checksum;
 pub mod edit;
 pub mod egress;
 pub mod learn;
 pub mod lookup;
+pub mod mirror;
 pub mod parse;
+pub mod police;
 pub mod reserved;
 pub mod rx;
+pub mod snoop;
+pub mod storm;
 pub mod vlan_in;

@@ -1,4 +1,4 @@
-//! Step 3: is the destination one that a bridge keeps to itself?
+//! Step 4: is the destination one that a bridge keeps to itself?
 //!
 //! Exit: [`Reason::ReservedMulticast`]. It comes before learning: such a frame teaches nothing.
 

@@ -1,4 +1,4 @@
-//! Step 4: which VLAN does the frame belong to?
+//! Step 5: which VLAN does the frame belong to?
 //!
 //! Exits: [`Reason::TaggedOnAccess`], [`Reason::IngressVlan`], [`Reason::IngressCvlan`]; [`Reason::NoPort`] never in
 //! practice, the port was there a moment ago.

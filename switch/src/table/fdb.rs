@@ -14,6 +14,7 @@
 
 use crate::config::PortIndex;
 use crate::limits::{AGEING_S, FDB_SIZE, PORTS_MAX};
+use crate::table::guard::MacLimits;
 use crate::table::ledger::{Ledger, NONE};
 use crate::time::Instant;
 use crate::wire::ethernet::Mac;
@@ -112,6 +113,10 @@ pub enum Learned {
     Busy,
     /// The table holds nothing but static entries.
     Full,
+    /// It has moved too often: it is held where it is.
+    Held,
+    /// The port has as many addresses as it may.
+    Limited,
 }
 
 /// The table is full of static entries: raise the bridge's `mac-table-size`.
@@ -203,6 +208,19 @@ impl Fdb {
     /// A packet from `mac` came in by `port`. Never waits; group addresses are not learned by callers.
     #[inline]
     pub fn learn(&self, vlan: u16, mac: Mac, port: PortIndex, now: Instant) -> Learned {
+        self.learn_within(vlan, mac, port, now, |_| MacLimits::default())
+    }
+
+    /// As [`Fdb::learn`], as far as the ports' limits allow.
+    #[inline]
+    pub fn learn_within(
+        &self,
+        vlan: u16,
+        mac: Mac,
+        port: PortIndex,
+        now: Instant,
+        limits: impl Fn(PortIndex) -> MacLimits,
+    ) -> Learned {
         let key = Key::new(vlan, mac);
         let stamp = now.as_millis();
         if let Some((_, value)) = self.find(key) {
@@ -214,15 +232,27 @@ impl Fdb {
             }
         }
         match self.ledger.try_lock() {
-            Ok(mut ledger) => self.change(&mut ledger, key, port, stamp),
+            Ok(mut ledger) => self.change(&mut ledger, key, port, stamp, limits),
             Err(TryLockError::WouldBlock) => Learned::Busy,
-            Err(TryLockError::Poisoned(poisoned)) => self.change(&mut poisoned.into_inner(), key, port, stamp),
+            Err(TryLockError::Poisoned(poisoned)) => self.change(&mut poisoned.into_inner(), key, port, stamp, limits),
         }
     }
 
     #[cold]
-    fn change(&self, ledger: &mut Ledger, key: Key, port: PortIndex, stamp: u64) -> Learned {
+    fn change(
+        &self,
+        ledger: &mut Ledger,
+        key: Key,
+        port: PortIndex,
+        stamp: u64,
+        limits: impl Fn(PortIndex) -> MacLimits,
+    ) -> Learned {
+        let own = limits(port);
+        let is_limited = own.learned_max > 0 && ledger.learned(port) >= own.learned_max;
         let Some((slot, value)) = self.find(key) else {
+            if is_limited {
+                return Learned::Limited;
+            }
             if ledger.current() >= self.capacity && !self.evict(ledger) {
                 return Learned::Full;
             }
@@ -236,6 +266,15 @@ impl Fdb {
             return Learned::Static;
         }
         let from = value.port();
+        if from != port {
+            if is_limited {
+                return Learned::Limited;
+            }
+            let moves = if own.moves_max > 0 { own } else { limits(from) };
+            if moves.moves_max > 0 && !ledger.may_move(value.node(), port, moves, stamp) {
+                return Learned::Held;
+            }
+        }
         self.slot(slot).value.store(Value::new(port, false, value.node(), stamp).0, Ordering::Release);
         if from == port {
             ledger.touch(value.node());
@@ -355,6 +394,20 @@ impl Fdb {
             static_entries: ledger.static_entries(),
             ..ledger.statistics
         }
+    }
+
+    /// Of each address that is held because it moved too often: where, and the port that it was kept from last.
+    pub fn held(&self, now: Instant) -> Vec<[PortIndex; 2]> {
+        let now_ms = now.as_millis();
+        let mut held = Vec::new();
+        for start in (0..self.buckets.len()).step_by(SLICE) {
+            let ledger = self.lock();
+            if ledger.holds_none(now_ms) {
+                break;
+            }
+            held.extend(ledger.held(start..start + SLICE, now_ms));
+        }
+        held
     }
 
     /// Starts the counts of what happened anew.

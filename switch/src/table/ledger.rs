@@ -8,10 +8,14 @@
 use crate::config::PortIndex;
 use crate::limits::PORTS_MAX;
 use crate::table::fdb::Stats;
+use crate::table::guard::MacLimits;
+use std::ops::Range;
 
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
 const NO_PORT: u16 = u16::MAX;
+/// In place of a number of moves: the entry is held where it is.
+const HELD: u16 = u16::MAX;
 
 #[derive(Clone, Copy)]
 struct Node {
@@ -22,7 +26,15 @@ struct Node {
     newer: u32,
     port: u16,
     is_static: bool,
+    /// How often it moved since `mark_ms`, or [`HELD`] until then.
+    moves: u16,
+    /// The port that it was kept from, if it is held.
+    refused: u16,
+    /// Milliseconds of a clock that wraps after seven weeks.
+    mark_ms: u32,
 }
+
+const _: () = assert!(size_of::<Node>() == 32);
 
 #[derive(Clone, Copy)]
 struct Lru {
@@ -50,6 +62,8 @@ pub(super) struct Ledger {
     most: u32,
     current: usize,
     static_entries: usize,
+    /// When the last entry that is held will no longer be.
+    held_until_ms: u64,
     /// What happened; the counts of what there is are filled in by the reader.
     pub(super) statistics: Stats,
 }
@@ -64,6 +78,9 @@ impl Ledger {
             newer: NONE,
             port: NO_PORT,
             is_static: false,
+            moves: 0,
+            refused: NO_PORT,
+            mark_ms: 0,
         };
         let lru = Lru { oldest: NONE, newest: NONE, count: 0, before: NO_PORT, after: NO_PORT };
         Self {
@@ -74,6 +91,7 @@ impl Ledger {
             most: 0,
             current: 0,
             static_entries: 0,
+            held_until_ms: 0,
             statistics: Stats::default(),
         }
     }
@@ -109,7 +127,9 @@ impl Ledger {
             return None;
         }
         self.free = self.nodes[node as usize].older;
-        self.nodes[node as usize] = Node { key, slot, older: NONE, newer: NONE, port: port.0, is_static };
+        let (older, newer, refused) = (NONE, NONE, NO_PORT);
+        self.nodes[node as usize] =
+            Node { key, slot, older, newer, port: port.0, is_static, moves: 0, refused, mark_ms: 0 };
         self.current += 1;
         if is_static {
             self.static_entries += 1;
@@ -128,6 +148,7 @@ impl Ledger {
             self.unlink(node);
         }
         self.current -= 1;
+        self.nodes[node as usize].moves = 0;
         self.nodes[node as usize].older = self.free;
         self.free = node;
         entry.slot
@@ -140,6 +161,49 @@ impl Ledger {
             self.list_remove(node);
             self.list_append(node);
         }
+    }
+
+    /// How many learned entries the port has.
+    pub(super) fn learned(&self, port: PortIndex) -> u32 {
+        self.ports.get(usize::from(port.0)).map_or(0, |lru| lru.count)
+    }
+
+    /// May the entry move to `to`? It may so many times within the limits' window; then it is held where it is for as long.
+    pub(super) fn may_move(&mut self, node: u32, to: PortIndex, limits: MacLimits, now_ms: u64) -> bool {
+        let entry = &mut self.nodes[node as usize];
+        // Positive for what lies ahead; a clock that is a little behind another worker's does no harm.
+        let ahead_ms = entry.mark_ms.wrapping_sub(now_ms as u32) as i32;
+        let is_over = if entry.moves == HELD { ahead_ms <= 0 } else { -i64::from(ahead_ms) >= limits.window_ms.into() };
+        if is_over {
+            entry.moves = 0;
+        }
+        if entry.moves == HELD {
+            entry.refused = to.0;
+            return false;
+        }
+        if entry.moves == 0 {
+            entry.mark_ms = now_ms as u32;
+        }
+        if entry.moves < limits.moves_max.min(HELD - 1) {
+            entry.moves += 1;
+            return true;
+        }
+        let until_ms = now_ms + u64::from(limits.window_ms);
+        (entry.moves, entry.refused, entry.mark_ms) = (HELD, to.0, until_ms as u32);
+        self.held_until_ms = self.held_until_ms.max(until_ms);
+        false
+    }
+
+    /// True if no entry is held.
+    pub(super) fn holds_none(&self, now_ms: u64) -> bool {
+        self.held_until_ms <= now_ms
+    }
+
+    /// Of the entries numbered `range` that are held: where, and the port that each was kept from last.
+    pub(super) fn held(&self, range: Range<usize>, now_ms: u64) -> impl Iterator<Item = [PortIndex; 2]> {
+        let nodes = &self.nodes[range.start.min(self.nodes.len())..range.end.min(self.nodes.len())];
+        let is_held = move |node: &&Node| node.moves == HELD && node.mark_ms.wrapping_sub(now_ms as u32) as i32 > 0;
+        nodes.iter().filter(is_held).map(|node| [PortIndex(node.port), PortIndex(node.refused)])
     }
 
     /// The entry is behind `port` now.

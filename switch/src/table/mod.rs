@@ -1,6 +1,11 @@
 //! What do the steps look things up in?
 
+pub mod bucket;
 pub mod fdb;
 pub mod flood;
+pub mod guard;
 mod ledger;
+pub mod mdb;
+pub mod mirror;
+mod order;
 pub mod vlan;

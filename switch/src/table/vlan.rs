@@ -33,7 +33,7 @@ pub enum PriorityTags {
     Never,
     /// It stays if the priority is not 0; a frame that came in with a priority leaves with one.
     IfNonzero,
-    /// It stays.
+    /// It stays; a frame that a port assigned to VLAN 0 leaves with one.
     Always,
 }
 
@@ -117,7 +117,7 @@ impl Default for VlanPolicy {
 pub struct Classified {
     /// The bridge's VLAN.
     pub vlan: u16,
-    /// TPID of the VLAN's tag, should the frame leave with one.
+    /// TPID of the VLAN's tag, should the frame leave with one; 0 if neither the frame nor the port brought one.
     pub tpid: u16,
     /// Priority of that tag.
     pub pcp: u8,
@@ -134,6 +134,27 @@ pub struct TagEdit {
     pub push: ArrayVec<Tag, 3>,
 }
 
+impl TagEdit {
+    /// The change that this one and then `next` come to.
+    pub fn then(&self, next: &TagEdit) -> TagEdit {
+        let own = self.push.len() * TAG;
+        let mut push = next.push.clone();
+        for tag in &self.push[next.strip.min(own) / TAG..] {
+            // A port puts one tag on at most, and takes off what another one put there before it puts on its own.
+            let fits = push.try_push(*tag).is_ok();
+            debug_assert!(fits, "more tags than a frame may get");
+        }
+        TagEdit { strip: self.strip + next.strip.saturating_sub(own), push }
+    }
+
+    /// The tags of a frame that had `tags` before, as far as they are told apart.
+    pub fn applied(&self, tags: &Tags) -> Tags {
+        let kept = tags.as_slice().get(self.strip / TAG..).unwrap_or(&[]);
+        let all: ArrayVec<Tag, { 3 + PARSED_MAX }> = self.push.iter().chain(kept).copied().collect();
+        Tags::new(&all)
+    }
+}
+
 /// How many VLANs a port carries: what a table of members is built from.
 #[derive(Clone, Copy, Debug)]
 pub enum Carried<'a> {
@@ -147,17 +168,20 @@ pub enum Carried<'a> {
 
 impl VlanPolicy {
     /// Compiles what the user asked for, with Open vSwitch's defaults: the mode from whether there is a tag; no tag is VLAN
-    /// 0; a native VLAN other than 0 is always among the trunks, and VLAN 0 then never is.
+    /// 0; a native VLAN other than 0 is always among the trunks, and VLAN 0 then never is. What a mode has no use for makes
+    /// no difference.
     pub fn new(config: &VlanConfig) -> Self {
         let mode = config.mode.unwrap_or(if config.tag.is_some() { Mode::Access } else { Mode::Trunk });
-        let vlan = config.tag.filter(|tag| usize::from(*tag) < VLANS).unwrap_or(0);
-        let mut trunks = (!config.trunks.is_empty()).then(|| config.trunks.iter().copied().collect::<VlanSet>());
+        let tag = config.tag.filter(|tag| usize::from(*tag) < VLANS && mode != Mode::Trunk);
+        let vlan = tag.unwrap_or(0);
+        let set = |vlans: &[u16], used: bool| (used && !vlans.is_empty()).then(|| vlans.iter().copied().collect());
+        let mut trunks: Option<VlanSet> = set(&config.trunks, !matches!(mode, Mode::Access | Mode::Dot1qTunnel));
+        let cvlans: Option<VlanSet> = set(&config.cvlans, mode == Mode::Dot1qTunnel);
         if matches!(mode, Mode::NativeTagged | Mode::NativeUntagged) && vlan != 0 {
             let set = trunks.get_or_insert(VlanSet::ALL);
             set.set(vlan, true);
             set.set(0, false);
         }
-        let cvlans = (!config.cvlans.is_empty()).then(|| config.cvlans.iter().copied().collect::<VlanSet>());
         Self {
             mode,
             priority_tags: config.priority_tags,
@@ -204,13 +228,9 @@ impl VlanPolicy {
             Mode::Access if vid != 0 => Err(Reason::TaggedOnAccess),
             Mode::Access => Ok(Classified { vlan: self.vlan, ..own }),
             Mode::NativeTagged | Mode::NativeUntagged if vid == 0 => Ok(Classified { vlan: self.vlan, ..own }),
-            Mode::Trunk | Mode::NativeTagged | Mode::NativeUntagged => {
-                if self.trunks(vid) {
-                    Ok(own)
-                } else {
-                    Err(Reason::IngressVlan)
-                }
-            }
+            Mode::Trunk | Mode::NativeTagged | Mode::NativeUntagged if !self.trunks(vid) => Err(Reason::IngressVlan),
+            Mode::Trunk if tags.count() == 0 => Ok(Classified { tpid: 0, ..own }),
+            Mode::Trunk | Mode::NativeTagged | Mode::NativeUntagged => Ok(own),
             Mode::Dot1qTunnel if !self.allows_customer(vid) => Err(Reason::IngressCvlan),
             Mode::Dot1qTunnel => Ok(Classified { vlan: self.vlan, tpid: self.tunnel_tpid, pcp: 0, replaced: 0 }),
         }
@@ -233,11 +253,15 @@ impl VlanPolicy {
     /// With which tags a frame that came in with `tags` leaves by the port; `None` if it may not.
     #[inline]
     pub fn egress(&self, as_: &Classified, tags: &Tags) -> Option<TagEdit> {
-        if !self.carries(as_, tags) {
-            return None;
-        }
+        self.carries(as_, tags).then(|| self.form(as_, tags))
+    }
+
+    /// The tags with which a frame leaves by the port, whether it carries the VLAN or not: a mirror's output takes all.
+    #[inline]
+    pub fn form(&self, as_: &Classified, tags: &Tags) -> TagEdit {
         let behind = &tags.as_slice()[usize::from(as_.replaced).min(tags.count())..];
-        let vlan_tag = Tag::new(as_.tpid, as_.vlan, as_.pcp);
+        // No TPID is 0, the only number below that of an 802.1Q tag.
+        let vlan_tag = Tag::new(as_.tpid.max(TPID_8021Q), as_.vlan, as_.pcp);
         // The tags to leave with, outermost first: perhaps the VLAN's, perhaps the customer's.
         let mut out = ArrayVec::<Tag, { PARSED_MAX + 1 }>::new();
         match self.mode {
@@ -250,7 +274,7 @@ impl VlanPolicy {
             }
         }
         self.prioritise(&mut out, as_, tags);
-        Some(difference(tags.as_slice(), &out))
+        difference(tags.as_slice(), &out)
     }
 
     /// Puts a priority tag on, or takes an empty one off.
@@ -264,11 +288,13 @@ impl VlanPolicy {
                 None => {}
             }
         }
-        let keep = self.priority_tags == PriorityTags::Always && tags.count() > 0;
-        let last_is_empty = out.last().is_some_and(|tag| tag.vid() == 0 && tag.pcp() == 0);
+        let keep = self.priority_tags == PriorityTags::Always && as_.tpid != 0;
         // The innermost tag is the outermost that came in, or the only one that would leave: it carries nothing.
-        let lone = out.len() == 1 || (as_.replaced == 0 && tags.count() == 1);
-        if last_is_empty && lone && !keep {
+        let only_one_came_in = as_.replaced == 0 && tags.count() == 1;
+        while !keep
+            && (out.len() == 1 || only_one_came_in)
+            && out.last().is_some_and(|tag| tag.vid() == 0 && tag.pcp() == 0)
+        {
             out.pop();
         }
     }

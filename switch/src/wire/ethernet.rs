@@ -19,6 +19,9 @@ pub const TEB: u16 = 0x6558;
 pub struct Mac(pub u64);
 
 impl Mac {
+    /// Everybody.
+    pub const BROADCAST: Self = Self(0xffff_ffff_ffff);
+
     /// The address with these octets, in wire order.
     #[inline]
     pub const fn new(o: [u8; 6]) -> Self {

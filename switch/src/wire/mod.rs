@@ -5,6 +5,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod membership;
 pub mod vlan;
 
 /// The big-endian 16-bit number at `offset`, if the octets reach that far.

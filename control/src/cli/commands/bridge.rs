@@ -184,7 +184,7 @@ impl Context {
     /// Inserts a port with one interface of the same name that leads into the host.
     fn insert_local_port(&mut self, name: &str) -> Uuid {
         let internal = [("name", Datum::from(name)), ("type", Datum::from("internal"))];
-        let interface = self.txn.insert("Interface", None, internal);
+        let interface = self.txn.insert_interface(internal);
         let columns = [("name", Datum::from(name)), ("interfaces", Datum::from(interface))];
         self.txn.insert("Port", None, columns)
     }
@@ -331,6 +331,7 @@ pub fn br_to_vlan(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     let topology = ctx.topology();
     let view = ctx.bridge(&topology, &command.args[0])?;
     ctx.print(&view.vlan.to_string());
+    ctx.tell(view.vlan.into());
     Ok(())
 }
 
@@ -338,7 +339,7 @@ pub fn br_to_vlan(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
 pub fn br_to_parent(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     let topology = ctx.topology();
     let view = ctx.bridge(&topology, &command.args[0])?;
-    ctx.print(view.parent.as_ref().unwrap_or(&view.name));
+    ctx.answer(view.parent.as_ref().unwrap_or(&view.name));
     Ok(())
 }
 
@@ -373,17 +374,20 @@ pub fn br_get_external_id(ctx: &mut Context, command: &Command) -> Result<(), St
     ctx.txn.rely_on_value(table, row, "external_ids");
     let ids = ctx.txn.get(table, row, "external_ids").clone();
     if let Some(key) = command.args.get(1) {
-        if let Some(value) = ids.get(&format!("{prefix}{key}")) {
-            ctx.print(value);
-        }
+        let value = ids.get(&format!("{prefix}{key}"));
+        value.iter().for_each(|value| ctx.print(value));
+        ctx.tell(value.into());
         return Ok(());
     }
+    let mut json = serde_json::Map::new();
     for (key, value) in ids.pairs() {
         if let (Atom::String(key), Atom::String(value)) = (key, value)
             && let Some(key) = key.strip_prefix(prefix)
         {
             ctx.print(&format!("{key}={value}"));
+            json.insert(key.to_owned(), value.as_str().into());
         }
     }
+    ctx.tell(json.into());
     Ok(())
 }

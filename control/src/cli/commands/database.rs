@@ -2,7 +2,7 @@
 
 use super::{Context, Needs, Stop, names};
 use crate::cli::grammar::Command;
-use crate::cli::output::{Cell, Table};
+use crate::cli::output::{Cell, Table, plain_atom, plain_column};
 use crate::datum::Datum;
 use crate::schema::{AtomType, BaseType, ColumnSchema, ColumnType, TableSchema, UNLIMITED};
 use uuid::Uuid;
@@ -139,17 +139,20 @@ pub fn get(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     if let Some(id) = command.value("--id") {
         ctx.create_symbol(id, Some(row))?;
     }
+    let mut values = vec![];
     for typed in &command.args[2..] {
         if names::is_uuid_column(typed) {
             ctx.print(&row.to_string());
+            values.push(row.to_string().into());
             continue;
         }
         let wanted = names::setting(table, typed, &[])?;
         let column = wanted.column;
         ctx.txn.rely_on_value(&table.name, row, &column.name);
         let Some(key_text) = wanted.key else {
-            let text = ctx.txn.get(&table.name, row, &column.name).to_text(&column.kind);
-            ctx.print(&text);
+            let value = ctx.txn.get(&table.name, row, &column.name).clone();
+            ctx.print(&value.to_text(&column.kind));
+            values.push(plain_column(&value, &column.kind));
             continue;
         };
         if !column.kind.is_map() {
@@ -157,7 +160,7 @@ pub fn get(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
         }
         let key = ctx.parse_atom(&key_text, &column.kind.key)?;
         let found = match ctx.txn.get(&table.name, row, &column.name) {
-            Datum::Map(map) => map.get(&key).map(ToString::to_string),
+            Datum::Map(map) => map.get(&key).cloned(),
             Datum::Set(_) => None,
         };
         if found.is_none() && must_exist {
@@ -166,7 +169,12 @@ pub fn get(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
                 table.name, column.name
             ));
         }
-        ctx.print(&found.unwrap_or_default());
+        ctx.print(&found.as_ref().map(ToString::to_string).unwrap_or_default());
+        values.push(found.as_ref().map_or(serde_json::Value::Null, plain_atom));
+    }
+    match <[_; 1]>::try_from(values) {
+        Ok([value]) => ctx.tell(value),
+        Err(values) => ctx.tell(values.into()),
     }
     Ok(())
 }
@@ -341,7 +349,7 @@ pub fn create(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
         ctx.set_column(table, row, setting)?;
     }
     // The daemon gives the row another UUID; it takes this one's place in the output after the commit.
-    ctx.print(&row.to_string());
+    ctx.answer(&row.to_string());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::bridge::BridgeView;
 use super::{Context, Needs, Stop, bridge};
 use crate::cli::grammar::Command;
+use crate::cli::output::plain_atom;
 use crate::datum::{Atom, Datum};
 use uuid::Uuid;
 
@@ -33,13 +34,6 @@ pub fn needs_mapping(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
     bridge::needs(needs, command)?;
     needs.add("Bridge", &["auto_attach"]);
     needs.add("AutoAttach", &["mappings"]);
-    Ok(())
-}
-
-/// Data paths and what they can do.
-pub fn needs_datapath(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
-    needs.add("Open_vSwitch", &["datapaths"]);
-    needs.add("Datapath", &["capabilities"]);
     Ok(())
 }
 
@@ -135,6 +129,7 @@ pub fn get_fail_mode(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     ctx.txn.rely_on_value("Bridge", view.row, "fail_mode");
     let mode = ctx.txn.get("Bridge", view.row, "fail_mode").as_str().map(str::to_owned);
     mode.iter().for_each(|mode| ctx.print(mode));
+    ctx.tell(mode.into());
     Ok(())
 }
 
@@ -181,9 +176,11 @@ pub fn set_manager(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
 pub fn get_ssl(ctx: &mut Context, _: &Command) -> Result<(), Stop> {
     let root = ctx.txn.root();
     ctx.txn.rely_on_value("Open_vSwitch", root, "ssl");
+    ctx.tell(serde_json::Value::Null);
     let Some(row) = ctx.txn.get("Open_vSwitch", root, "ssl").as_uuid() else {
         return Ok(());
     };
+    let mut json = serde_json::Map::new();
     let lines = [
         ("Private key", "private_key"),
         ("Certificate", "certificate"),
@@ -192,9 +189,11 @@ pub fn get_ssl(ctx: &mut Context, _: &Command) -> Result<(), Stop> {
     ];
     for (label, column) in lines {
         ctx.txn.rely_on_value("SSL", row, column);
-        let value = ctx.txn.get("SSL", row, column).to_bare();
-        ctx.print(&format!("{label}: {value}"));
+        let value = ctx.txn.get("SSL", row, column).clone();
+        ctx.print(&format!("{label}: {}", value.to_bare()));
+        json.insert(column.to_owned(), value.scalar().map_or(serde_json::Value::Null, plain_atom));
     }
+    ctx.tell(json.into());
     Ok(())
 }
 
@@ -272,26 +271,13 @@ pub fn del_aa_mapping(ctx: &mut Context, command: &Command) -> Result<(), Stop> 
 /// `get-aa-mapping BRIDGE`
 pub fn get_aa_mapping(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     let view = behind(ctx, command)?;
-    if let Some(row) = ctx.txn.get("Bridge", view.row, "auto_attach").as_uuid() {
-        let mappings = ctx.txn.get("AutoAttach", row, "mappings").clone();
-        mappings.pairs().for_each(|(isid, vlan)| ctx.print(&format!("{isid} {vlan}")));
-    }
-    Ok(())
-}
-
-/// `list-dp-cap DATAPATH`
-pub fn list_dp_cap(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
-    let root = ctx.txn.root();
-    let name = &command.args[0];
-    let found = match ctx.txn.get("Open_vSwitch", root, "datapaths") {
-        Datum::Map(map) => map.get(&Atom::from(name.as_str())).cloned(),
-        Datum::Set(_) => None,
-    };
-    let Some(Atom::Uuid(row)) = found else {
-        return Stop::fail(format!("datapath \"{name}\" record not found"));
-    };
-    let capabilities = ctx.txn.get("Datapath", row, "capabilities").to_bare();
-    ctx.print(&capabilities);
+    let row = ctx.txn.get("Bridge", view.row, "auto_attach").as_uuid();
+    let mappings = row
+        .map(|row| ctx.txn.get("AutoAttach", row, "mappings").clone())
+        .unwrap_or_else(|| Datum::Set(Default::default()));
+    mappings.pairs().for_each(|(isid, vlan)| ctx.print(&format!("{isid} {vlan}")));
+    let json = |(isid, vlan)| serde_json::json!({"isid": plain_atom(isid), "vlan": plain_atom(vlan)});
+    ctx.tell(mappings.pairs().map(json).collect());
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use super::output::Table;
 use super::transaction::Transaction;
 use crate::datum::{Atom, Datum, DatumError};
 use crate::schema::{BaseType, ColumnSchema, ColumnType, DatabaseSchema};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use uuid::Uuid;
@@ -13,9 +14,10 @@ mod condition;
 pub mod database;
 pub mod legacy;
 mod names;
-pub(super) use names::describe_namings;
+pub(super) use names::{describe_namings, table};
 pub mod port;
 pub mod show;
+pub mod zones;
 
 /// Why an invocation ends, or has to start again.
 #[derive(Debug)]
@@ -82,13 +84,9 @@ impl Needs {
     }
 }
 
-/// A value that was refused, in the words of `ovs-vsctl`, which offers a range wherever an integer goes.
+/// A value that was refused.
 fn refuse(error: DatumError) -> Stop {
-    let text = error.to_string();
-    match text.ends_with(" is not a valid integer") {
-        true => Stop::new(text + " or range"),
-        false => Stop::new(text),
-    }
+    Stop::new(error.to_string())
 }
 
 /// A row named with `--id=@NAME`, or referred to as `@NAME`.
@@ -111,6 +109,8 @@ pub struct Context {
     pub out: String,
     /// What `list` and `find` print.
     pub table: Option<Table>,
+    /// What the command prints with `--format=json`.
+    pub json: Option<Value>,
     /// Print exactly what `ovs-vsctl` prints.
     pub as_ovs: bool,
     /// Things to tell the user that stop nothing.
@@ -121,7 +121,16 @@ pub struct Context {
 impl Context {
     /// At the start of an attempt.
     pub fn new(schema: Rc<DatabaseSchema>, txn: Transaction, as_ovs: bool) -> Context {
-        Context { schema, txn, out: String::new(), table: None, as_ovs, warnings: vec![], symbols: BTreeMap::new() }
+        Context {
+            schema,
+            txn,
+            out: String::new(),
+            table: None,
+            json: None,
+            as_ovs,
+            warnings: vec![],
+            symbols: BTreeMap::new(),
+        }
     }
 
     /// A line of output.
@@ -130,11 +139,25 @@ impl Context {
         self.out.push('\n');
     }
 
+    /// A line of output that is one string.
+    pub fn answer(&mut self, line: &str) {
+        self.print(line);
+        self.tell(line.into());
+    }
+
+    /// What the command prints with `--format=json`. `ovs-vsctl` knows that for `list` and `find` alone.
+    pub fn tell(&mut self, json: Value) {
+        if !self.as_ovs {
+            self.json = Some(json);
+        }
+    }
+
     /// Lines of output in alphabetical order.
     pub fn print_sorted<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) {
         let mut lines: Vec<&str> = lines.into_iter().collect();
         lines.sort_unstable();
-        lines.into_iter().for_each(|line| self.print(line));
+        lines.iter().for_each(|line| self.print(line));
+        self.tell(lines.into());
     }
 
     fn symbol(&mut self, id: &str) -> &mut Symbol {

@@ -28,7 +28,7 @@ fn best<'a>(names: impl Iterator<Item = &'a str> + Clone, typed: &str) -> Vec<&'
 }
 
 /// Finds a table.
-pub(super) fn table<'a>(schema: &'a DatabaseSchema, typed: &str) -> Result<&'a TableSchema, Stop> {
+pub(in crate::cli) fn table<'a>(schema: &'a DatabaseSchema, typed: &str) -> Result<&'a TableSchema, Stop> {
     let names = schema.tables.keys().map(String::as_str);
     let found = best(names.clone(), typed);
     match found[..] {
@@ -96,7 +96,7 @@ pub(super) struct Setting<'a> {
 }
 
 /// Reads a word up to a delimiter; quotes and backslashes protect delimiters and are removed.
-fn token<'a>(text: &mut &'a str, whole: &'a str) -> Result<String, Stop> {
+fn token(text: &mut &str) -> Result<String, Stop> {
     let (mut out, mut quoted) = (String::new(), false);
     let mut chars = text.char_indices();
     let rest = loop {
@@ -108,7 +108,7 @@ fn token<'a>(text: &mut &'a str, whole: &'a str) -> Result<String, Stop> {
             '\\' => match chars.next() {
                 Some((_, escaped)) => out.push(escaped),
                 None => {
-                    return Stop::fail(format!("{whole}: backslash at end of argument"));
+                    return Stop::fail(format!("{text}: backslash at end of argument"));
                 }
             },
             _ if !quoted && ":=, []{}!<>".contains(c) => break &text[at..],
@@ -116,7 +116,7 @@ fn token<'a>(text: &mut &'a str, whole: &'a str) -> Result<String, Stop> {
         }
     };
     if quoted {
-        return Stop::fail(format!("{whole}: quoted string extends past end of argument"));
+        return Stop::fail(format!("{text}: quoted string extends past end of argument"));
     }
     *text = rest;
     Ok(out)
@@ -125,7 +125,7 @@ fn token<'a>(text: &mut &'a str, whole: &'a str) -> Result<String, Stop> {
 /// The column of a setting; nothing else is checked.
 pub(super) fn setting_column<'a>(table: &'a TableSchema, text: &str) -> Result<&'a ColumnSchema, Stop> {
     let mut rest = text;
-    let name = token(&mut rest, text)?;
+    let name = token(&mut rest)?;
     match name.is_empty() {
         true => Stop::fail(format!("{text}: missing column name")),
         false => column(table, &name),
@@ -135,7 +135,7 @@ pub(super) fn setting_column<'a>(table: &'a TableSchema, text: &str) -> Result<&
 /// Takes a setting apart. Without operators nothing may follow the key.
 pub(super) fn setting<'a>(table: &'a TableSchema, text: &str, operators: &[&str]) -> Result<Setting<'a>, Stop> {
     let mut rest = text;
-    let name = token(&mut rest, text)?;
+    let name = token(&mut rest)?;
     if name.is_empty() {
         return Stop::fail(format!("{text}: missing column name"));
     }
@@ -143,7 +143,7 @@ pub(super) fn setting<'a>(table: &'a TableSchema, text: &str, operators: &[&str]
     let mut key = None;
     if let Some(after) = rest.strip_prefix(':') {
         rest = after;
-        key = Some(token(&mut rest, text)?);
+        key = Some(token(&mut rest)?);
     }
     if operators.is_empty() {
         return match rest {

@@ -75,7 +75,7 @@ impl Context {
         let interfaces: Datum = new
             .interfaces
             .iter()
-            .map(|name| self.txn.insert("Interface", None, [("name", Datum::from(name.as_str()))]))
+            .map(|name| self.txn.insert_interface([("name", Datum::from(name.as_str()))]))
             .collect();
         let columns = [
             ("name", Datum::from(new.name)),
@@ -169,7 +169,7 @@ pub fn add_bond_iface(ctx: &mut Context, command: &Command) -> Result<(), Stop> 
         return Stop::fail(format!("\"{}\" but {name} is actually attached to port {other}", command.words()));
     }
     ctx.check_conflicts(&topology, name, "an interface")?;
-    let interface = ctx.txn.insert("Interface", None, [("name", Datum::from(name))]);
+    let interface = ctx.txn.insert_interface([("name", Datum::from(name))]);
     ctx.txn.link("Port", port.row, "interfaces", interface);
     Ok(())
 }
@@ -256,7 +256,7 @@ pub fn del_port(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
 pub fn port_to_br(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     let topology = ctx.topology();
     if let Some(port) = ctx.find_port(&topology, &command.args[0], true)? {
-        ctx.print(&port.bridge);
+        ctx.answer(&port.bridge);
     }
     Ok(())
 }
@@ -267,7 +267,7 @@ pub fn iface_to_br(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     let name = &command.args[0];
     let found = ctx.find_interface(&topology, name);
     match found.and_then(|(_, port)| topology.ports.get(&port)) {
-        Some(port) => ctx.print(&port.bridge),
+        Some(port) => ctx.answer(&port.bridge),
         None => return Stop::fail(format!("no interface named {name}")),
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 use super::{Context, Needs, Stop};
 use crate::cli::grammar::Command;
-use crate::datum::Datum;
+use crate::cli::output::plain_column;
+use crate::datum::{Atom, Datum};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// A table in the tree, and which of its columns are printed below a row.
@@ -19,19 +21,19 @@ static TREE: &[Shown] = &[
         table: "Open_vSwitch",
         named_by: None,
         columns: &["manager_options", "bridges", "ovs_version"],
-        beyond: &[],
+        beyond: &[("error", None)],
     },
     Shown {
         table: "Bridge",
         named_by: Some("name"),
         columns: &["controller", "fail_mode", "datapath_type", "ports"],
-        beyond: &[],
+        beyond: &[("status", None)],
     },
     Shown {
         table: "Port",
         named_by: Some("name"),
         columns: &["tag", "trunks", "interfaces"],
-        beyond: &[("vlan_mode", None)],
+        beyond: &[("vlan_mode", None), ("status", None)],
     },
     Shown {
         table: "Interface",
@@ -64,7 +66,43 @@ pub fn init(_: &mut Context, _: &Command) -> Result<(), Stop> {
 pub fn show(ctx: &mut Context, _: &Command) -> Result<(), Stop> {
     let root = ctx.txn.root();
     show_row(ctx, &TREE[0], root, 0);
+    let json = row_json(ctx, &TREE[0], root);
+    ctx.tell(json);
     Ok(())
+}
+
+/// The same tree as nested objects; unlike the text it has every column of the tree, set or not.
+fn row_json(ctx: &Context, shown: &Shown, row: Uuid) -> Value {
+    let mut json = serde_json::Map::new();
+    let Some(table) = ctx.schema.table(shown.table) else {
+        return Value::Null;
+    };
+    json.insert("_uuid".to_owned(), row.to_string().into());
+    for name in shown.named_by.iter().chain(shown.columns) {
+        let Some(column) = table.column(name) else {
+            continue;
+        };
+        let value = ctx.txn.get(shown.table, row, name);
+        let below = column.kind.key.reference.as_ref();
+        let value = match below.and_then(|r| TREE.iter().find(|shown| shown.table == r.table)) {
+            Some(below) => {
+                let mut rows: Vec<Uuid> = value.uuids().filter(|row| ctx.txn.exists(below.table, *row)).collect();
+                rows.sort_by_cached_key(|row| ctx.txn.get(below.table, *row, below.named_by.unwrap_or("name")).clone());
+                rows.into_iter().map(|row| row_json(ctx, below, row)).collect()
+            }
+            None => plain_column(value, &column.kind),
+        };
+        json.insert((*name).to_owned(), value);
+    }
+    for (column, key) in shown.beyond {
+        let value = ctx.txn.get(shown.table, row, column);
+        let value = match key {
+            Some(key) => value.get(key).into(),
+            None => table.column(column).map_or(Value::Null, |column| plain_column(value, &column.kind)),
+        };
+        json.insert(key.unwrap_or(column).to_owned(), value);
+    }
+    json.into()
 }
 
 fn show_row(ctx: &mut Context, shown: &Shown, row: Uuid, level: usize) {
@@ -89,7 +127,7 @@ fn show_row(ctx: &mut Context, shown: &Shown, row: Uuid, level: usize) {
             continue;
         };
         // What belongs to this row goes before the rows below it.
-        if *name == "interfaces" && !ctx.as_ovs {
+        if matches!(*name, "bridges" | "ports" | "interfaces") && !ctx.as_ovs {
             show_beyond(ctx, shown, row, &indent);
         }
         let referred = column.kind.key.reference.as_ref();
@@ -113,13 +151,21 @@ fn show_row(ctx: &mut Context, shown: &Shown, row: Uuid, level: usize) {
 
 fn show_beyond(ctx: &mut Context, shown: &Shown, row: Uuid, indent: &str) {
     for (column, key) in shown.beyond {
-        let value = ctx.txn.get(shown.table, row, column);
-        let (name, value) = match key {
-            Some(key) => (*key, value.get(key).map(str::to_owned)),
-            None => (*column, value.as_str().map(str::to_owned)),
+        let value = ctx.txn.get(shown.table, row, column).clone();
+        let pairs: Vec<(&str, &str)> = match (key, &value) {
+            (Some(key), _) => value.get(key).map(|value| (*key, value)).into_iter().collect(),
+            (None, Datum::Map(map)) => {
+                map.iter().filter_map(|(key, value)| Some((string(key)?, string(value)?))).collect()
+            }
+            (None, Datum::Set(_)) => value.as_str().map(|value| (*column, value)).into_iter().collect(),
         };
-        if let Some(value) = value {
-            ctx.print(&format!("{indent}    {name}: {value}"));
-        }
+        pairs.into_iter().for_each(|(name, value)| ctx.print(&format!("{indent}    {name}: {value}")));
+    }
+}
+
+fn string(atom: &Atom) -> Option<&str> {
+    match atom {
+        Atom::String(text) => Some(text),
+        _ => None,
     }
 }

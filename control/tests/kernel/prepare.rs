@@ -1,4 +1,5 @@
 //! Is a device made fit for AF_XDP, wherever its other end is, and given back as it was?
+use super::alone;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
@@ -8,18 +9,6 @@ use shunt_ffi::netns::{TestNamespace, run_in};
 use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, ethtool};
 
 const TXVLAN: [&str; 2] = ["tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"];
-
-/// Runs a test in a network namespace of its own.
-fn alone<T: Send>(test: impl AsyncFnOnce(&TestNamespace, Kernel) -> T + Send) -> T {
-    let namespace = TestNamespace::new();
-    namespace.run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let (kernel, _links) = Kernel::open().await.expect("netlink sockets");
-            test(&namespace, kernel).await
-        })
-    })
-}
 
 /// What `device` of the calling thread's namespace has on, of the features that hide tags.
 fn txvlan(device: &str) -> [bool; 2] {

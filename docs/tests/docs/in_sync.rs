@@ -3,24 +3,22 @@
 //! Tables that only repeat a list of the code stand between `<!-- from FILE -->` and `<!-- end -->`. After a change there,
 //! `SHUNT_BLESS=1 cargo test -p shunt-docs` writes them anew.
 
-mod tree;
-
+use crate::tree::{code, files, none, read, root, test_part};
 use shunt_control::cli::table::{self, Takes};
 use shunt_control::commands;
 use shunt_control::schema::{ColumnType, vswitch};
 use shunt_switch::reason::Reason;
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use tree::{code, files, none, read, root, test_part};
 
 /// The tables of which columns take effect.
-const SERVED: [&str; 4] = ["Open_vSwitch", "Bridge", "Port", "Interface"];
+const SERVED: [&str; 5] = ["Open_vSwitch", "Bridge", "Port", "Interface", "Mirror"];
 
 #[test]
 fn reasons_are_those_of_the_code() {
     let text = read("docs/reasons.md");
     let mut complaints = Vec::new();
-    let rows = tree::table(&text, "Reason");
+    let rows = crate::tree::table(&text, "Reason");
     for reason in Reason::ALL {
         let name = format!("`{}`", reason.name());
         let Some(row) = rows.iter().find(|row| row[0] == name) else {
@@ -49,7 +47,7 @@ fn ingress_reasons_are_those_of_rx_dropped() {
     let ingress =
         text.split("## At ingress").nth(1).and_then(|text| text.split("## At egress").next()).expect("two sections");
     let documented: BTreeSet<_> =
-        tree::table(ingress, "Reason").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+        crate::tree::table(ingress, "Reason").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     let status = read("control/src/status.rs");
     let list = status
         .split("let ingress = [")
@@ -89,10 +87,10 @@ fn schema_columns_are_those_of_the_code() {
     let text = read("docs/schema.md");
     let schema = vswitch::schema();
     let mut complaints = Vec::new();
-    let without_effect = tree::table(&text, "Table");
+    let without_effect = crate::tree::table(&text, "Table");
     for name in SERVED {
         let section = section(&text, name);
-        let acting = tree::table(section, "Column");
+        let acting = crate::tree::table(section, "Column");
         let idle: Vec<_> = without_effect.iter().filter(|row| row[0] == name).flat_map(|row| quoted(&row[1])).collect();
         let table = schema.table(name).expect("a table that is served");
         for column in table.columns() {
@@ -137,14 +135,14 @@ fn documented_columns_and_keys_are_used_by_the_code() {
     // For the user's own use; used by the client; what they keep alive is their effect.
     let elsewhere = ["external_ids", "next_cfg", "fake_bridge", "bridges"];
     for name in SERVED {
-        for row in tree::table(section(&text, name), "Column") {
+        for row in crate::tree::table(section(&text, name), "Column") {
             let column = row[0].trim_matches('`');
             let used = sources.contains(&format!("\"{column}\"")) || elsewhere.contains(&column);
             complaints.extend((!used).then(|| format!("nothing reads or writes {name}.{column}")));
         }
     }
     for heading in ["Key of `other_config`", "Key of `options`", "Key of `status`"] {
-        for row in tree::table(&text, heading) {
+        for row in crate::tree::table(&text, heading) {
             let key = row[0].trim_matches('`');
             complaints.extend(
                 (!sources.contains(&format!("\"{key}\""))).then(|| format!("nothing reads or writes the key {key}")),
@@ -218,7 +216,7 @@ fn the_client_knows_the_daemons_commands() {
 fn daemon_options_are_those_of_the_code() {
     let source = read("control/src/bin/shuntd.rs");
     let text = read("docs/cli.md");
-    let rows = tree::table(&text, "Option of shuntd");
+    let rows = crate::tree::table(&text, "Option of shuntd");
     let mut options = Vec::new();
     let mut lines = source.lines().map(str::trim);
     while let Some(line) = lines.next() {
@@ -410,5 +408,5 @@ fn anchors(text: &str) -> impl Iterator<Item = String> {
 }
 
 fn before_tests(path: &str, text: &str) -> String {
-    text.lines().take(tree::lines_before_tests(path, text)).map(|line| format!("{line}\n")).collect()
+    text.lines().take(crate::tree::lines_before_tests(path, text)).map(|line| format!("{line}\n")).collect()
 }

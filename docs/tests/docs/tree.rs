@@ -1,5 +1,4 @@
 //! Which files does the tree have, and what of them is code, comment or test?
-#![allow(dead_code)] // Each test file uses a part.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! What do the kernel tests share? A switch's and a container's namespace, and a raw socket at the container's end.
-#![allow(dead_code, unreachable_pub, missing_docs)]
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice};
 use shunt_ffi::netns::TestNamespace;
@@ -8,31 +7,31 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long a packet may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A veth pair between two namespaces.
-pub struct Wire {
-    pub switch: TestNamespace,
-    pub container: TestNamespace,
-    pub ifindex: u32,
+pub(crate) struct Wire {
+    pub(crate) switch: TestNamespace,
+    pub(crate) container: TestNamespace,
+    pub(crate) ifindex: u32,
 }
 
 impl Wire {
     /// `sw0` in the switch's namespace, `ct0` in the container's. `more`: see [`TestNamespace::veth`].
-    pub fn new(more: &str) -> Self {
+    pub(crate) fn new(more: &str) -> Self {
         let (switch, container) = (TestNamespace::new(), TestNamespace::new());
         let ifindex = switch.veth("sw0", &container, "ct0", more);
         Self { switch, container, ifindex }
     }
 
-    pub fn attach(&self, queues: u32, claims: &Claims) -> (Attachment, Vec<(XskRx, XskTx)>) {
+    pub(crate) fn attach(&self, queues: u32, claims: &Claims) -> (Attachment, Vec<(XskRx, XskTx)>) {
         let options = QueueOptions::default();
         self.switch
             .run(|| Attachment::open(self.ifindex, "sw0", queues, WantedMode::BestEffort, false, &options, claims))
             .expect("attach")
     }
 
-    pub fn try_attach(
+    pub(crate) fn try_attach(
         &self,
         queues: u32,
         wanted: WantedMode,
@@ -42,17 +41,17 @@ impl Wire {
     }
 
     /// A raw socket on the container's end.
-    pub fn raw(&self) -> Raw {
+    pub(crate) fn raw(&self) -> Raw {
         self.container.run(|| Raw::open("ct0"))
     }
 }
 
 /// A packet socket on one device.
-pub struct Raw(OwnedFd);
+pub(crate) struct Raw(OwnedFd);
 
 impl Raw {
     /// In the current namespace.
-    pub fn open(device: &str) -> Self {
+    pub(crate) fn open(device: &str) -> Self {
         let all = Some(rustix::net::Protocol::from_raw(
             std::num::NonZero::new(u32::from((libc::ETH_P_ALL as u16).to_be())).expect("not zero"),
         ));
@@ -77,18 +76,18 @@ impl Raw {
         Self(socket)
     }
 
-    pub fn send(&self, packet: &[u8]) {
+    pub(crate) fn send(&self, packet: &[u8]) {
         assert_eq!(rustix::net::send(&self.0, packet, SendFlags::empty()).expect("send"), packet.len());
     }
 
     /// How many packets are there now, which it takes.
-    pub fn count_now(&self) -> usize {
+    pub(crate) fn count_now(&self) -> usize {
         let mut buffer = [0; 2048];
         std::iter::from_fn(|| rustix::net::recv(&self.0, &mut buffer, RecvFlags::DONTWAIT).ok()).count()
     }
 
     /// The next packet that `wanted` likes, within [`PATIENCE`].
-    pub fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    pub(crate) fn receive(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = vec![0; 1 << 16];
         while readable(self.0.as_fd(), deadline) {
@@ -103,7 +102,7 @@ impl Raw {
 }
 
 /// Waits until the descriptor is readable; false at the deadline.
-pub fn readable(fd: std::os::fd::BorrowedFd<'_>, deadline: Instant) -> bool {
+pub(crate) fn readable(fd: std::os::fd::BorrowedFd<'_>, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
     let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
@@ -111,7 +110,7 @@ pub fn readable(fd: std::os::fd::BorrowedFd<'_>, deadline: Instant) -> bool {
 }
 
 /// A frame of `len` octets with an EtherType of its own and a counting payload.
-pub fn frame(tag: Option<u16>, len: usize) -> Vec<u8> {
+pub(crate) fn frame(tag: Option<u16>, len: usize) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     if let Some(vid) = tag {
         frame.extend([0x81, 0x00]);
@@ -123,7 +122,7 @@ pub fn frame(tag: Option<u16>, len: usize) -> Vec<u8> {
 }
 
 /// The next packet that comes in by the queue, its octets joined, within [`PATIENCE`].
-pub fn next_packet(rx: &mut XskRx) -> Option<Vec<u8>> {
+pub(crate) fn next_packet(rx: &mut XskRx) -> Option<Vec<u8>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if rx.receive(1) > 0 {
@@ -138,7 +137,7 @@ pub fn next_packet(rx: &mut XskRx) -> Option<Vec<u8>> {
 }
 
 /// Sends a packet, written in pieces of odd sizes.
-pub fn send(tx: &mut XskTx, octets: &[u8], checksum: Option<shunt_ffi::ChecksumRequest>) -> shunt_ffi::Flush {
+pub(crate) fn send(tx: &mut XskTx, octets: &[u8], checksum: Option<shunt_ffi::ChecksumRequest>) -> shunt_ffi::Flush {
     let mut writer = tx.start(octets.len()).expect("a free frame");
     for piece in octets.chunks(617) {
         writer.append(piece);
@@ -149,7 +148,7 @@ pub fn send(tx: &mut XskTx, octets: &[u8], checksum: Option<shunt_ffi::ChecksumR
 }
 
 /// A UDP packet of a flow of its own.
-pub fn udp_packet(flow: u32) -> Vec<u8> {
+pub(crate) fn udp_packet(flow: u32) -> Vec<u8> {
     let mut packet = frame(None, 60);
     packet[12..14].copy_from_slice(&[8, 0]);
     packet[14..34].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);

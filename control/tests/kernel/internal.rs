@@ -1,19 +1,8 @@
 //! Does a bridge's own device outlive the daemon, and does it keep off devices of others?
+use super::alone;
 use shunt_control::kernel::Kernel;
 use shunt_ffi::ethtool;
 use shunt_ffi::netns::TestNamespace;
-
-/// Runs a test in a network namespace of its own.
-fn alone<T: Send>(test: impl AsyncFnOnce(&TestNamespace, Kernel) -> T + Send) -> T {
-    let namespace = TestNamespace::new();
-    namespace.run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let (kernel, _links) = Kernel::open().await.expect("netlink sockets");
-            test(&namespace, kernel).await
-        })
-    })
-}
 
 #[test]
 fn a_pair_is_made_and_adopted_with_its_addresses() {

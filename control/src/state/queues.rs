@@ -1,0 +1,113 @@
+//! How do a device's queues come to the workers, and from one worker to another?
+
+use super::{Device, State, owner};
+use crate::dataplane::{Recalled, Stuck};
+use crate::model::Model;
+use crate::placement::{Affinity, Placement};
+use crate::plan::Users;
+use shunt_ffi::{XskRx, XskTx};
+use shunt_switch::command::Command;
+use std::collections::BTreeSet;
+
+/// A queue in `worker/show`.
+pub struct QueueView<'a> {
+    /// Index of the worker.
+    pub worker: usize,
+    /// The port's name, or the device's if several ports share it.
+    pub port: &'a str,
+    /// The queue's number.
+    pub queue: usize,
+    /// The device.
+    pub device: &'a Device,
+}
+
+impl State {
+    /// Takes over where the configuration wants queues to be polled; [`State::install`] moves those that are elsewhere.
+    pub fn place(&mut self, model: &Model) {
+        let affinities = model.interfaces.values().map(|interface| &interface.affinity);
+        self.placement = Placement::new(&self.dataplane.cores(), affinities, !model.polling.mixed);
+    }
+
+    /// The rules by which queues are polled.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Hands an opened device's queues to the workers. Frames are forwarded only after [`State::install`].
+    pub fn attach(
+        &mut self,
+        name: &str,
+        mut device: Device,
+        queues: Vec<(XskRx, XskTx)>,
+        model: &Model,
+    ) -> Result<(), Stuck> {
+        let affinity = affinity(model, &device.wish.users);
+        device.workers = self.placement.of(device.index.0, queues.len(), affinity);
+        let mut sides = Recalled::default();
+        for (number, (rx, tx)) in (0..).zip(queues) {
+            sides.receivers.push((number, Box::new(rx)));
+            sides.transmitters.push(Box::new(tx));
+        }
+        self.hand_out(&mut device, sides)?;
+        self.devices.insert(name.to_owned(), device);
+        Ok(())
+    }
+
+    /// Gives a device's sides to the workers that are to have them.
+    fn hand_out(&mut self, device: &mut Device, mut sides: Recalled) -> Result<(), Stuck> {
+        sides.transmitters.append(&mut device.spare);
+        let workers: BTreeSet<usize> = device.workers.iter().copied().collect();
+        // There is a side for each queue, so for each worker that polls one.
+        for worker in workers {
+            if !sides.transmitters.is_empty() {
+                let side = sides.transmitters.remove(0);
+                self.dataplane.send(worker, Command::Transmit { device: device.index, side })?;
+            }
+        }
+        device.spare = sides.transmitters;
+        for (queue, side) in sides.receivers {
+            let worker = device.workers[usize::from(queue)];
+            self.dataplane.send(worker, Command::Receive { device: device.index, queue, side })?;
+        }
+        Ok(())
+    }
+
+    /// Moves queues to where they are to be polled. True if any moved: then nothing is received until the workers resume, so
+    /// that no packet overtakes another or finds its way out gone.
+    pub(super) fn move_queues(&mut self, model: &Model) -> Result<bool, Stuck> {
+        let wanted = |device: &Device| {
+            self.placement.of(device.index.0, device.workers.len(), affinity(model, &device.wish.users))
+        };
+        let places = self.devices.iter().map(|(name, device)| (name.clone(), wanted(device)));
+        let moves: Vec<_> = places.filter(|(name, workers)| *workers != self.devices[name].workers).collect();
+        if moves.is_empty() {
+            return Ok(false);
+        }
+        self.dataplane.hold()?;
+        for (name, workers) in moves {
+            let Some(mut device) = self.devices.remove(&name) else { continue };
+            let sides = self.dataplane.recall(device.index)?;
+            device.workers = workers;
+            self.hand_out(&mut device, sides)?;
+            tracing::debug!("{name}: its queues are polled by workers {:?}", device.workers);
+            self.devices.insert(name, device);
+        }
+        Ok(true)
+    }
+
+    /// Which worker polls what.
+    pub fn queues(&self) -> impl Iterator<Item = QueueView<'_>> {
+        self.devices.iter().flat_map(|(name, device)| {
+            let port = owner(name, device);
+            let numbered = device.workers.iter().enumerate();
+            numbered.map(move |(queue, &worker)| QueueView { worker, port, queue, device })
+        })
+    }
+}
+
+/// Where queues of a device are wanted: as its port says, or the first of its ports that says anything.
+fn affinity<'a>(model: &'a Model, users: &Users) -> &'a Affinity {
+    static NONE: Affinity = Affinity::new();
+    let interfaces = users.names().into_iter().filter_map(|name| model.interfaces.get(name));
+    interfaces.map(|interface| &interface.affinity).find(|affinity| !affinity.is_empty()).unwrap_or(&NONE)
+}
