@@ -329,3 +329,22 @@ fn threads_at_once_never_see_a_port_that_was_not_taught() {
     fdb.flush();
     assert_eq!(fdb.stats().current, 0);
 }
+
+/// Full buckets cost nobody its entry: whatever the seed, a table holds as many hosts as it may, and all are found.
+#[test]
+fn holds_what_it_may() {
+    for (capacity, seeds) in [(10, 3000), (16, 3000), (100, 300), (5000, 10)] {
+        for seed in 0..seeds {
+            let mut dice = Dice::new(seed);
+            let fdb = Fdb::new(capacity, dice.roll());
+            let hosts: Vec<Mac> = (0..capacity).map(|_| Mac(dice.roll() & 0xfeff_ffff_ffff)).collect();
+            for (n, host) in hosts.iter().enumerate() {
+                assert_eq!(fdb.learn(10, *host, PortIndex(n as u16 % 3), Instant::default()), Learned::New);
+            }
+            assert_eq!(fdb.stats().evicted, 0, "capacity {capacity}, seed {seed}");
+            for (n, host) in hosts.iter().enumerate() {
+                assert_eq!(fdb.lookup(10, *host), Some(PortIndex(n as u16 % 3)), "capacity {capacity}, seed {seed}");
+            }
+        }
+    }
+}

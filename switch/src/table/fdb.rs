@@ -2,8 +2,8 @@
 //!
 //! One table a bridge, shared by all workers. Key: VLAN and MAC in one word; value: port, flags, age stamp and number of
 //! the entry in another. A key has two candidate buckets, chosen by a hash with a secret seed (MACs are chosen by
-//! attackers); a bucket is one cache line of four slots, and there are four slots for each entry that the table may hold,
-//! so two full buckets are practically impossible (then the oldest of the eight goes).
+//! attackers); a bucket is one cache line of four slots, and there are four slots for each entry that the table may hold.
+//! If both are full, an entry of theirs moves to its other bucket (one step of cuckoo hashing).
 //!
 //! **Readers** take no lock: key, value, key again; a key that changed meanwhile is a miss.
 //! **Changes** go through the [`Ledger`](super::ledger::Ledger) behind a lock. Workers only try it: a packet whose source cannot be learned
@@ -382,6 +382,8 @@ impl Fdb {
             }
         }
         entries.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
+        // One that moved from bucket to bucket meanwhile may have been met twice.
+        entries.dedup_by_key(|entry| (entry.vlan, entry.mac));
         entries
     }
 
@@ -424,7 +426,9 @@ impl Fdb {
         let product = u128::from(key.0 ^ self.seed) * u128::from(0x9e37_79b9_7f4a_7c15 ^ self.seed.rotate_left(32) | 1);
         let hash = product as u64 ^ (product >> 64) as u64;
         let mask = self.buckets.len() - 1;
-        [hash as usize & mask, (hash >> 32) as usize & mask]
+        let first = hash as usize & mask;
+        // Never the same bucket twice: in a small table that would be likely, and leave a key four slots instead of eight.
+        [first, first ^ ((hash >> 32) as usize | 1) & mask]
     }
 
     #[inline]
@@ -463,17 +467,41 @@ impl Fdb {
     }
 
     fn empty_slot(&self, ledger: &mut Ledger, key: Key) -> Option<u32> {
-        let candidates =
-            || self.buckets_of(key).into_iter().flat_map(|b| (0..SLOTS).map(move |i| (b * SLOTS + i) as u32));
-        let empty = |slot: &u32| self.slot(*slot).key.load(Ordering::Acquire) == 0;
-        if let Some(slot) = candidates().find(empty) {
+        if let Some(slot) = self.empty_for(key) {
+            return Some(slot);
+        }
+        if let Some(slot) = self.candidates(key).find(|slot| self.displace(ledger, *slot)) {
             return Some(slot);
         }
         let value = |slot: u32| Value(self.slot(slot).value.load(Ordering::Acquire));
-        let victim = candidates().map(value).filter(|value| !value.is_static()).min_by_key(|value| value.stamp())?;
+        let victim =
+            self.candidates(key).map(value).filter(|value| !value.is_static()).min_by_key(|value| value.stamp())?;
         self.take_out(ledger, victim.node());
         ledger.statistics.evicted += 1;
-        candidates().find(empty)
+        self.empty_for(key)
+    }
+
+    /// The slots that a key may be in.
+    fn candidates(&self, key: Key) -> impl Iterator<Item = u32> {
+        self.buckets_of(key).into_iter().flat_map(|bucket| (0..SLOTS).map(move |i| (bucket * SLOTS + i) as u32))
+    }
+
+    fn empty_for(&self, key: Key) -> Option<u32> {
+        self.candidates(key).find(|slot| self.slot(*slot).key.load(Ordering::Acquire) == 0)
+    }
+
+    /// Moves what is in `slot` to its other bucket; false if that is full. A reader that looked there before and here after
+    /// misses the address once, as if it were not yet known.
+    fn displace(&self, ledger: &mut Ledger, slot: u32) -> bool {
+        let from = self.slot(slot);
+        let Some(free) = self.empty_for(Key(from.key.load(Ordering::Acquire))) else { return false };
+        let to = self.slot(free);
+        let value = from.value.load(Ordering::Acquire);
+        to.value.store(value, Ordering::Release);
+        to.key.store(from.key.load(Ordering::Acquire), Ordering::Release);
+        from.key.store(0, Ordering::Release);
+        ledger.set_slot(Value(value).node(), free);
+        true
     }
 
     /// Makes room: the port with the most entries loses its least recently used. False if there is none but static ones.

@@ -108,6 +108,11 @@ impl Ledger {
         self.nodes[node as usize].slot
     }
 
+    /// The entry moved to another slot.
+    pub(super) fn set_slot(&mut self, node: u32, slot: u32) {
+        self.nodes[node as usize].slot = slot;
+    }
+
     /// The least recently used entry learned behind `port`, or [`NONE`].
     pub(super) fn oldest(&self, port: PortIndex) -> u32 {
         self.ports.get(usize::from(port.0)).map_or(NONE, |lru| lru.oldest)
