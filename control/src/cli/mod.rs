@@ -1,7 +1,7 @@
 //! What happens between a command line and its output? `shuntctl`: argv → commands → one transaction → applied → text.
 //!
 //! The grammar is in [`grammar`], the list of commands in [`table`], what they do in [`commands`]; they work on a copy of
-//! the rows they need, which [`transaction`] turns into one atomic, guarded transaction. [`program`] takes them through it.
+//! the rows they need ([`needs`]), which [`transaction`] turns into one atomic, guarded transaction. [`program`] takes them through it.
 //! [`brctl`], [`docker`] and [`watch`] are tools of their own, made of the same commands.
 
 use commands::Stop;
@@ -18,6 +18,7 @@ pub mod commands;
 mod docker;
 pub mod grammar;
 mod help;
+pub mod needs;
 pub mod output;
 pub mod program;
 mod snapshot;
@@ -61,7 +62,7 @@ pub fn run(argv: &[String]) -> u8 {
     match result {
         Ok(status) => status,
         Err(Stop::Exit(status)) => status,
-        Err(Stop::TryAgain) => 1, // execute() tries again by itself
+        Err(Stop::TryAgain | Stop::ReadAll) => 1, // execute() tries again by itself
         Err(Stop::Fail { message, hint, status }) => {
             match hint.filter(|_| !as_ovs) {
                 Some(hint) => eprintln!("{prefix}{message} ({hint})"),

@@ -1,9 +1,11 @@
 //! How are commands carried out? Connect, read what they need, run them, commit, wait until applied, and say what came of it.
 
 use super::client::{Client, ClientError};
-use super::commands::{Context, Needs, Stop};
+use super::commands::{Context, Stop};
 use super::grammar::{self, Command, Invocation};
+use super::needs::{Needs, Plan};
 use super::output::{self, Format, Table};
+use super::snapshot::Snapshot;
 use super::table::Action;
 use super::transaction::Transaction;
 use super::{DATABASE, DB_VARIABLE, print, snapshot};
@@ -11,7 +13,6 @@ use crate::schema::DatabaseSchema;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -153,13 +154,7 @@ impl Program {
     fn commands(&self, client: &mut Client, invocation: &Invocation) -> Result<Committed, Stop> {
         let schema = client.call("get_schema", json!([DATABASE])).map_err(|error| self.explain(error))?;
         let schema = DatabaseSchema::from_json(&schema).map_err(|error| Stop::new(error.to_string()))?;
-        let mut needs = Needs { schema: Rc::new(schema), tables: BTreeMap::new(), warnings: vec![] };
-        needs.add(DATABASE, &[]);
-        for command in &invocation.commands {
-            if let Action::Config { needs: needed, .. } = command.spec.action {
-                needed(&mut needs, command)?;
-            }
-        }
+        let needs = Needs::of(schema, &invocation.commands)?;
         self.warn(&needs.warnings);
         let waits = invocation.commands.iter().any(|command| command.name == "wait-until");
         if waits {
@@ -179,11 +174,7 @@ impl Program {
         // A name that somebody else took after we looked breaks an index: the second look says whose it is.
         let mut second_look = false;
         loop {
-            let rows = snapshot::read(client, needs).map_err(|error| match error {
-                ClientError::Timeout if waits => self.not_in_time(),
-                error => self.explain(error),
-            })?;
-            match self.attempt(client, invocation, needs, rows) {
+            match self.attempt(client, invocation, needs, waits) {
                 Err(Stop::TryAgain) => {}
                 Err(Stop::Fail { message, .. }) if !second_look && message.contains("\"constraint violation\"") => {
                     second_look = true;
@@ -211,19 +202,25 @@ impl Program {
         client: &mut Client,
         invocation: &Invocation,
         needs: &Needs,
-        rows: snapshot::Rows,
+        waits: bool,
     ) -> Result<Committed, Stop> {
-        let schema = needs.schema.clone();
-        let mut ctx = Context::new(schema.clone(), Transaction::new(schema, rows), self.as_ovs);
-        ctx.txn.root();
-        let mut outputs = vec![];
-        for command in &invocation.commands {
-            if let Action::Config { run, .. } = command.spec.action {
-                run(&mut ctx, command)?;
+        let explain = |error| match error {
+            ClientError::Timeout if waits => self.not_in_time(),
+            error => self.explain(error),
+        };
+        let mut read = |plan: Plan| snapshot::read(&mut |params| client.call("transact", params), &needs.schema, plan);
+        let named = match read(needs.named()) {
+            Ok(rows) => {
+                let is_partial = !rows.partial.is_empty();
+                Some(run(self.as_ovs, invocation, needs, rows)).filter(|ran| !is_partial || is_final(ran))
             }
-            outputs.push((std::mem::take(&mut ctx.out), ctx.table.take(), ctx.json.take()));
-        }
-        ctx.check_symbols()?;
+            Err(ClientError::Refused(_)) => None,
+            Err(error) => return Err(explain(error)),
+        };
+        let (ctx, outputs) = match named {
+            Some(ran) => ran?,
+            None => run(self.as_ovs, invocation, needs, read(needs.whole()).map_err(explain)?)?,
+        };
         let (next_cfg, uuids) = self.commit(client, invocation, &ctx.txn)?;
         self.warn(&ctx.warnings);
         let mut output = format_outputs(outputs, invocation);
@@ -281,9 +278,35 @@ impl Program {
     }
 }
 
-type Outputs = Vec<(String, Option<Table>, Option<Value>)>;
+pub(super) type Outputs = Vec<(String, Option<Table>, Option<Value>)>;
 
-fn format_outputs(outputs: Outputs, invocation: &Invocation) -> String {
+/// Whether whole tables could bring nothing else: what is wrong, and what may have been meant, is seen in them only.
+pub(super) fn is_final<T>(ran: &Result<T, Stop>) -> bool {
+    !matches!(ran, Err(Stop::Fail { .. } | Stop::ReadAll))
+}
+
+/// Runs the commands on what was read.
+pub(super) fn run(
+    as_ovs: bool,
+    invocation: &Invocation,
+    needs: &Needs,
+    snapshot: Snapshot,
+) -> Result<(Context, Outputs), Stop> {
+    let schema = needs.schema.clone();
+    let mut ctx = Context::new(schema.clone(), Transaction::new(schema, snapshot), as_ovs);
+    ctx.txn.root();
+    let mut outputs = vec![];
+    for command in &invocation.commands {
+        if let Action::Config { run, .. } = command.spec.action {
+            run(&mut ctx, command)?;
+        }
+        outputs.push((std::mem::take(&mut ctx.out), ctx.table.take(), ctx.json.take()));
+    }
+    ctx.check_symbols()?;
+    Ok((ctx, outputs))
+}
+
+pub(super) fn format_outputs(outputs: Outputs, invocation: &Invocation) -> String {
     let (mut text, mut first) = (String::new(), true);
     for (out, table, json) in outputs {
         match (table, json) {

@@ -1,8 +1,9 @@
 //! Which commands and options does `shuntctl` have? The one table that the parser, the help, the listings and the
 //! shell completions are made from.
 
-use super::commands::{Context, Needs, Stop, bridge, database, legacy, port, show, zones};
+use super::commands::{Context, Stop, bridge, database, legacy, port, show, zones};
 use super::grammar::{Command, Invocation};
+use super::needs::Needs;
 use super::program::Program;
 use super::{brctl, docker, watch};
 
@@ -123,7 +124,7 @@ pub static COMMANDS: &[Spec] = &[
     config!(SWITCH, "show", "", 0, 0, "", show::needs, show::show, "print bridges, ports, interfaces and their state"),
     config!(SWITCH, "emer-reset", "", 0, 0, "", legacy::needs_emer_reset, legacy::emer_reset, "drop mirrors, sampling, policing, controllers and other_config"),
 
-    config!(BRIDGE, "add-br", "--may-exist", 1, 3, "BRIDGE [PARENT VLAN]", bridge::needs, bridge::add_br, "add a bridge, or a fake bridge for VLAN of PARENT"),
+    config!(BRIDGE, "add-br", "--may-exist", 1, 3, "BRIDGE [PARENT VLAN]", bridge::needs_new, bridge::add_br, "add a bridge, or a fake bridge for VLAN of PARENT"),
     config!(BRIDGE, "del-br", "--if-exists", 1, 1, "BRIDGE", bridge::needs, bridge::del_br, "delete a bridge and all its ports"),
     config!(BRIDGE, "list-br", "--real --fake", 0, 0, "", bridge::needs, bridge::list_br, "print the names of the bridges"),
     config!(BRIDGE, "br-exists", "", 1, 1, "BRIDGE", bridge::needs, bridge::br_exists, "exit with status 2 if there is no such bridge"),
@@ -132,16 +133,16 @@ pub static COMMANDS: &[Spec] = &[
     config!(BRIDGE, "br-set-external-id", "", 2, 3, "BRIDGE KEY [VALUE]", bridge::needs_external_ids, bridge::br_set_external_id, "set KEY in external_ids, or remove it"),
     config!(BRIDGE, "br-get-external-id", "", 1, 2, "BRIDGE [KEY]", bridge::needs_external_ids, bridge::br_get_external_id, "print one or all of external_ids"),
 
-    config!(PORT, "list-ports", "", 1, 1, "BRIDGE", bridge::needs, port::list_ports, "print the names of a bridge's ports, without its own"),
-    config!(PORT, "add-port", "--may-exist", 2, MANY, "BRIDGE PORT [COLUMN[:KEY]=VALUE]...", bridge::needs, port::add_port, "add a device as a port and set columns of the port"),
-    config!(PORT, "del-port", "--if-exists --with-iface", 1, 2, "[BRIDGE] PORT", bridge::needs, port::del_port, "delete a port"),
-    config!(PORT, "port-to-br", "", 1, 1, "PORT", bridge::needs, port::port_to_br, "print the bridge of a port"),
-    config!(PORT, "add-bond", "--may-exist --fake-iface", 4, MANY, "BRIDGE PORT IFACE... [COLUMN[:KEY]=VALUE]...", bridge::needs, port::add_bond, "add a port of several interfaces"),
-    config!(PORT, "add-bond-iface", "--may-exist", 2, 2, "PORT IFACE", bridge::needs, port::add_bond_iface, "add an interface to a bond"),
-    config!(PORT, "del-bond-iface", "--if-exists", 1, 2, "[PORT] IFACE", bridge::needs, port::del_bond_iface, "remove an interface from a bond"),
+    config!(PORT, "list-ports", "", 1, 1, "BRIDGE", port::needs_ports, port::list_ports, "print the names of a bridge's ports, without its own"),
+    config!(PORT, "add-port", "--may-exist", 2, MANY, "BRIDGE PORT [COLUMN[:KEY]=VALUE]...", port::needs_new_port, port::add_port, "add a device as a port and set columns of the port"),
+    config!(PORT, "del-port", "--if-exists --with-iface", 1, 2, "[BRIDGE] PORT", port::needs_names, port::del_port, "delete a port"),
+    config!(PORT, "port-to-br", "", 1, 1, "PORT", port::needs_names, port::port_to_br, "print the bridge of a port"),
+    config!(PORT, "add-bond", "--may-exist --fake-iface", 4, MANY, "BRIDGE PORT IFACE... [COLUMN[:KEY]=VALUE]...", port::needs_new_port, port::add_bond, "add a port of several interfaces"),
+    config!(PORT, "add-bond-iface", "--may-exist", 2, 2, "PORT IFACE", port::needs_names, port::add_bond_iface, "add an interface to a bond"),
+    config!(PORT, "del-bond-iface", "--if-exists", 1, 2, "[PORT] IFACE", port::needs_names, port::del_bond_iface, "remove an interface from a bond"),
 
-    config!(IFACE, "list-ifaces", "", 1, 1, "BRIDGE", bridge::needs, port::list_ifaces, "print the names of a bridge's interfaces, without its own"),
-    config!(IFACE, "iface-to-br", "", 1, 1, "IFACE", bridge::needs, port::iface_to_br, "print the bridge of an interface"),
+    config!(IFACE, "list-ifaces", "", 1, 1, "BRIDGE", port::needs_interfaces, port::list_ifaces, "print the names of a bridge's interfaces, without its own"),
+    config!(IFACE, "iface-to-br", "", 1, 1, "IFACE", port::needs_names, port::iface_to_br, "print the bridge of an interface"),
 
     config!(STORED, "get-controller", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::get_controller, "print the controllers"),
     config!(STORED, "del-controller", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::del_controller, "delete the controllers"),
@@ -171,7 +172,7 @@ pub static COMMANDS: &[Spec] = &[
     config!(DATABASE, "remove", "--if-exists", 4, MANY, "TABLE RECORD COLUMN KEY|VALUE|KEY=VALUE...", database::needs_column, database::remove, "remove values from a column"),
     config!(DATABASE, "clear", "--if-exists", 3, MANY, "TABLE RECORD COLUMN...", database::needs_columns, database::clear, "empty columns"),
     config!(DATABASE, "create", "--id=", 2, MANY, "TABLE COLUMN[:KEY]=VALUE...", database::needs_create, database::create, "add a record; with --id=@NAME others can refer to it"),
-    config!(DATABASE, "destroy", "--if-exists --all", 1, MANY, "TABLE [RECORD]...", database::needs_table, database::destroy, "delete records"),
+    config!(DATABASE, "destroy", "--if-exists --all", 1, MANY, "TABLE [RECORD]...", database::needs_records, database::destroy, "delete records"),
     config!(DATABASE, "wait-until", "", 2, MANY, "TABLE RECORD [COLUMN[:KEY]=VALUE]...", database::needs_columns, database::wait_until, "wait for a record to exist and to meet every condition"),
     config!(DATABASE, "comment", "", 0, MANY, "[ARG]...", Needs::nothing, show::init, "do nothing; the words go to the log with the transaction"),
 

@@ -3,6 +3,7 @@
 use super::commands::Stop;
 use super::grammar::{Invocation, Page, parse};
 use super::output::{Cell, DataFormat, Format, Style, Table};
+use super::snapshot::Snapshot;
 use super::table::COMMANDS;
 use super::transaction::{Row, Transaction};
 use super::{help, nearest};
@@ -176,8 +177,8 @@ fn transaction() -> (Transaction, Uuid, Uuid) {
     row.insert("name".into(), "br0".into());
     row.insert("ports".into(), port.into());
     row.insert("other_config".into(), Datum::from_iter([("a", "1"), ("b", "2")]));
-    let tables = BTreeMap::from([("Bridge".to_owned(), BTreeMap::from([(bridge, row)]))]);
-    (Transaction::new(Rc::new(schema()), tables), bridge, port)
+    let rows = BTreeMap::from([("Bridge".to_owned(), BTreeMap::from([(bridge, row)]))]);
+    (Transaction::new(Rc::new(schema()), Snapshot { rows, ..Snapshot::default() }), bridge, port)
 }
 
 fn operations(txn: &Transaction, op: &str) -> Vec<Value> {

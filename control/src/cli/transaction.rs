@@ -4,6 +4,7 @@
 //! `insert`, `update`, `mutate` and `delete`. If a `wait` fails, somebody else was faster: read again, run again.
 
 use super::commands::Stop;
+use super::snapshot::Snapshot;
 use crate::datum::{Atom, Datum};
 use crate::schema::{DatabaseSchema, TableSchema, UNLIMITED};
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ struct Change {
 pub struct Transaction {
     schema: Rc<DatabaseSchema>,
     rows: BTreeMap<String, BTreeMap<Uuid, Row>>,
+    /// Tables of which not every row was read.
+    partial: BTreeSet<String>,
     inserted: Vec<(String, Uuid)>,
     deleted: Vec<(String, Uuid)>,
     changed: BTreeMap<(String, Uuid), BTreeMap<String, Change>>,
@@ -40,10 +43,11 @@ pub struct Transaction {
 
 impl Transaction {
     /// On rows that were just read.
-    pub fn new(schema: Rc<DatabaseSchema>, rows: BTreeMap<String, BTreeMap<Uuid, Row>>) -> Transaction {
+    pub(super) fn new(schema: Rc<DatabaseSchema>, snapshot: Snapshot) -> Transaction {
         Transaction {
             schema,
-            rows,
+            rows: snapshot.rows,
+            partial: snapshot.partial,
             inserted: vec![],
             deleted: vec![],
             changed: BTreeMap::new(),
@@ -53,7 +57,12 @@ impl Transaction {
         }
     }
 
-    /// The rows of a table, by name where it has names, then by UUID.
+    /// Whether the table may have rows that were not read.
+    pub fn is_partial(&self, table: &str) -> bool {
+        self.partial.contains(table)
+    }
+
+    /// The rows of a table that were read, by name where it has names, then by UUID.
     pub fn rows(&self, table: &str) -> Vec<Uuid> {
         let Some(rows) = self.rows.get(table) else {
             return vec![];

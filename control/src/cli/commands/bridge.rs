@@ -8,20 +8,24 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use uuid::Uuid;
 
-/// What every bridge and port command reads.
+/// The bridges.
 pub fn needs(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
-    needs.add("Open_vSwitch", &["bridges"]);
-    needs.add("Bridge", &["name", "ports"]);
-    needs.add("Port", &["name", "fake_bridge", "tag", "interfaces"]);
-    needs.add("Interface", &["name"]);
+    needs.bridges();
     Ok(())
 }
 
-/// Those, and external_ids.
-pub fn needs_external_ids(wanted: &mut Needs, command: &Command) -> Result<(), Stop> {
-    wanted.add("Bridge", &["external_ids"]);
-    wanted.add("Port", &["external_ids"]);
-    needs(wanted, command)
+/// The bridges, and whatever has the name of the one to be added.
+pub fn needs_new(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
+    needs.place(&command.args[0]);
+    Ok(())
+}
+
+/// The bridges and their external_ids.
+pub fn needs_external_ids(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
+    needs.bridges();
+    needs.columns("Bridge", &["external_ids"]);
+    needs.columns("Port", &["external_ids"]);
+    Ok(())
 }
 
 /// A bridge, or a fake bridge: a port of another bridge that stands for one of its VLANs.
@@ -94,7 +98,7 @@ impl Context {
             let bridge_name = child.map_or(parent, |view| &view.name).to_owned();
             let name = txn.name("Port", port).to_owned();
             let interfaces: Vec<Uuid> = txn.get("Port", port, "interfaces").uuids().collect();
-            for interface in &interfaces {
+            for interface in interfaces.iter().filter(|row| txn.exists("Interface", **row)) {
                 let entry = (*interface, name.clone());
                 topology.interfaces.insert(txn.name("Interface", *interface).to_owned(), entry);
             }
@@ -287,6 +291,9 @@ pub fn del_br(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     let Some(view) = ctx.find_bridge(&topology, &command.args[0], must_exist)? else {
         return Ok(());
     };
+    if view.parent.is_some() && ctx.txn.is_partial("Port") {
+        return Err(Stop::ReadAll); // its ports are those of its VLAN
+    }
     let doomed: Vec<&BridgeView> = topology
         .bridges
         .values()

@@ -2,13 +2,32 @@
 
 use super::{Context, Stop, names};
 use crate::datum::{Atom, Datum};
-use crate::schema::{ColumnType, TableSchema, UNLIMITED};
+use crate::schema::{AtomType, ColumnType, TableSchema, UNLIMITED};
+use serde_json::{Value, json};
 use std::cmp::Ordering;
 use uuid::Uuid;
 
 /// In the order in which messages list them.
 const OPERATORS: [&str; 14] =
     ["=", "!=", "<", ">", "<=", ">=", "{=}", "{!=}", "{<}", "{>}", "{<=}", "{>=}", "{in}", "{not-in}"];
+
+/// The condition as a clause of `where`; `None` if only [`Context::meets`] can tell.
+pub(super) fn as_clause(table: &TableSchema, text: &str) -> Option<Value> {
+    let condition = names::setting(table, text, &OPERATORS).ok()?;
+    let (name, kind) = (&condition.column.name, &condition.column.kind);
+    let parse = |kind: &ColumnType| {
+        let no_symbols = &mut |_: &str| Err("no row has a name yet".to_owned());
+        Datum::parse(&condition.value, kind, no_symbols).ok()
+    };
+    match (OPERATORS[condition.operator], condition.key) {
+        ("=", None) => Some(json!([name, "==", parse(kind)?.to_json()])),
+        ("=", Some(key)) if kind.key.kind == AtomType::String && !key.starts_with('"') => {
+            let value = parse(&ColumnType { key: kind.value.clone()?, value: None, min: 1, max: 1 })?;
+            Some(json!([name, "includes", ["map", [[key, value.scalar()?.to_json()]]]]))
+        }
+        _ => None,
+    }
+}
 
 impl Context {
     /// Whether `row` meets the condition.

@@ -1,56 +1,71 @@
 //! What do `list`, `find`, `get`, `set`, `add`, `remove`, `clear`, `create`, `destroy` and `wait-until` do?
 
-use super::{Context, Needs, Stop, names};
+use super::{Context, Needs, Stop, condition, names};
 use crate::cli::grammar::Command;
 use crate::cli::output::{Cell, Table, plain_atom, plain_column};
 use crate::datum::Datum;
 use crate::schema::{AtomType, BaseType, ColumnSchema, ColumnType, TableSchema, UNLIMITED};
 use uuid::Uuid;
 
-/// The table alone.
-pub fn needs_table(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
-    needs.table(&command.args[0])?;
+/// The records in the second and later arguments, or all.
+pub fn needs_records(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
+    match &command.args[1..] {
+        [] => needs.table(&command.args[0])?,
+        records => needs.records(&command.args[0], records)?,
+    };
     Ok(())
 }
 
-/// The columns that `--columns` names, or all.
-pub fn needs_list(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
-    let table = needs.table(&command.args[0])?;
-    for column in names::columns(&table, command.value("--columns"))?.into_iter().flatten() {
-        needs.add(&table.name, &[&column.name]);
+/// Adds the columns that `--columns` names, or all.
+fn shown(needs: &mut Needs, table: &TableSchema, command: &Command) -> Result<(), Stop> {
+    for column in names::columns(table, command.value("--columns"))?.into_iter().flatten() {
+        needs.columns(&table.name, &[&column.name]);
     }
     Ok(())
 }
 
-/// Those, and the columns of the conditions.
+/// Those records with the columns to be shown.
+pub fn needs_list(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
+    needs_records(needs, command)?;
+    let table = names::table(&needs.schema, &command.args[0])?.clone();
+    shown(needs, &table, command)
+}
+
+/// The records that meet the conditions, as far as the daemon can tell; and the columns of the conditions.
 pub fn needs_find(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
-    needs_list(needs, command)?;
-    let table = needs.table(&command.args[0])?;
+    let table = names::table(&needs.schema, &command.args[0])?.clone();
+    shown(needs, &table, command)?;
+    let mut conditions = vec![];
     for condition in &command.args[1..] {
         let column = names::setting_column(&table, condition)?;
-        needs.add(&table.name, &[&column.name]);
+        needs.columns(&table.name, &[&column.name]);
+        conditions.extend(condition::as_clause(&table, condition));
+    }
+    match conditions.as_slice() {
+        [] => needs.all(&table.name, &[]),
+        conditions => needs.rows(&table.name, conditions),
     }
     Ok(())
 }
 
-/// The columns in the third and later arguments.
+/// The record, with the columns in the third and later arguments.
 pub fn needs_columns(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
-    let table = needs.table(&command.args[0])?;
+    let table = needs.records(&command.args[0], &command.args[1..2])?;
     for setting in command.args[2..].iter().filter(|arg| !names::is_uuid_column(arg)) {
         let column = match command.name.as_str() {
             "clear" => names::column(&table, setting)?,
             _ => names::setting_column(&table, setting)?,
         };
-        needs.add(&table.name, &[&column.name]);
+        needs.columns(&table.name, &[&column.name]);
     }
     Ok(())
 }
 
-/// The column in the third argument.
+/// The record, with the column in the third argument.
 pub fn needs_column(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
-    let table = needs.table(&command.args[0])?;
+    let table = needs.records(&command.args[0], &command.args[1..2])?;
     let column = names::column(&table, &command.args[2])?;
-    needs.add(&table.name, &[&column.name]);
+    needs.columns(&table.name, &[&column.name]);
     Ok(())
 }
 

@@ -10,30 +10,30 @@ use uuid::Uuid;
 /// Bridges with their controllers and fail modes.
 pub fn needs_controller(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
     bridge::needs(needs, command)?;
-    needs.add("Bridge", &["controller", "fail_mode"]);
-    needs.add("Controller", &["target"]);
+    needs.columns("Bridge", &["controller", "fail_mode"]);
+    needs.all("Controller", &["target"]);
     Ok(())
 }
 
 /// The switch's managers.
 pub fn needs_manager(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
-    needs.add("Open_vSwitch", &["manager_options"]);
-    needs.add("Manager", &["target"]);
+    needs.all("Open_vSwitch", &["manager_options"]);
+    needs.all("Manager", &["target"]);
     Ok(())
 }
 
 /// The switch's SSL settings.
 pub fn needs_ssl(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
-    needs.add("Open_vSwitch", &["ssl"]);
-    needs.add("SSL", &["private_key", "certificate", "ca_cert", "bootstrap_ca_cert"]);
+    needs.all("Open_vSwitch", &["ssl"]);
+    needs.all("SSL", &["private_key", "certificate", "ca_cert", "bootstrap_ca_cert"]);
     Ok(())
 }
 
 /// Bridges with their Auto Attach mappings.
 pub fn needs_mapping(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
     bridge::needs(needs, command)?;
-    needs.add("Bridge", &["auto_attach"]);
-    needs.add("AutoAttach", &["mappings"]);
+    needs.columns("Bridge", &["auto_attach"]);
+    needs.all("AutoAttach", &["mappings"]);
     Ok(())
 }
 
@@ -291,8 +291,8 @@ const RESET: &[(&str, &[&str])] = &[
 
 /// All of that, and the rows of the root tables among what it drops.
 pub fn needs_emer_reset(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
-    RESET.iter().for_each(|(table, columns)| needs.add(table, columns));
-    needs.add("Flow_Sample_Collector_Set", &["id"]);
+    RESET.iter().for_each(|(table, columns)| needs.all(table, columns));
+    needs.all("Flow_Sample_Collector_Set", &["id"]);
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! What do the commands work with? The client's copy of the database, symbols such as `@name`, and the output.
 
+use super::needs::Needs;
 use super::output::Table;
 use super::transaction::Transaction;
 use crate::datum::{Atom, Datum, DatumError};
 use crate::schema::{BaseType, ColumnSchema, ColumnType, DatabaseSchema};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -35,6 +36,8 @@ pub enum Stop {
     Exit(u8),
     /// A condition does not hold yet, or somebody else changed what was read: read again.
     TryAgain,
+    /// The rows that were read do not suffice: read whole tables.
+    ReadAll,
 }
 
 impl Stop {
@@ -54,33 +57,6 @@ impl Stop {
             *hint = remedy.map(Into::into);
         }
         self
-    }
-}
-
-/// The tables and columns to fetch before the commands run.
-pub struct Needs {
-    /// What can be fetched.
-    pub schema: Rc<DatabaseSchema>,
-    /// Columns by table.
-    pub tables: BTreeMap<String, BTreeSet<String>>,
-    /// Things to tell the user that stop nothing.
-    pub warnings: Vec<String>,
-}
-
-impl Needs {
-    /// Of commands that read nothing.
-    pub fn nothing(_: &mut Needs, _: &super::grammar::Command) -> Result<(), Stop> {
-        Ok(())
-    }
-
-    /// Adds columns, as far as the database has them; `name` comes with every table, to sort by.
-    pub fn add(&mut self, table: &str, columns: &[&str]) {
-        let Some(schema) = self.schema.table(table) else {
-            return;
-        };
-        let wanted = self.tables.entry(table.to_owned()).or_default();
-        let known = |column: &&&str| schema.column(column).is_some();
-        wanted.extend(columns.iter().chain(&["name"]).filter(known).map(|c| (*c).to_owned()));
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{Context, Needs, Stop};
 use crate::cli::nearest;
 use crate::datum::{Atom, Datum, parse_uuid};
-use crate::schema::{ColumnSchema, DatabaseSchema, TableSchema};
+use crate::schema::{AtomType, ColumnSchema, DatabaseSchema, TableSchema};
+use serde_json::json;
 use uuid::Uuid;
 
 /// How well `typed` fits `name`: not at all, as a beginning, but for case and hyphens, exactly.
@@ -222,14 +223,36 @@ pub(in crate::cli) fn describe_namings(table: &str) -> String {
 }
 
 impl Needs {
-    /// Finds a table and adds what [`Context::record`] needs to find its records.
+    /// Finds a table, all of which is read.
     pub(super) fn table(&mut self, typed: &str) -> Result<TableSchema, Stop> {
         let table = table(&self.schema, typed)?.clone();
-        self.add(&table.name, &[]);
+        self.all(&table.name, &[]);
+        Ok(table)
+    }
+
+    /// Finds a table and adds what [`Context::record`] needs to find these of its records.
+    pub(super) fn records(&mut self, typed: &str, records: &[String]) -> Result<TableSchema, Stop> {
+        let table = table(&self.schema, typed)?.clone();
+        self.columns(&table.name, &[]);
+        for typed in records {
+            if let Some(uuid) = parse_uuid(typed) {
+                self.rows(&table.name, &[json!(["_uuid", "==", Atom::Uuid(uuid).to_json()])]);
+            }
+            if typed == "." {
+                self.all(&table.name, &[]);
+            }
+        }
         for naming in NAMINGS.iter().filter(|naming| naming.table == table.name) {
-            self.add(naming.name.0, &[naming.name.1]);
+            let (named, column) = naming.name;
+            self.columns(named, &[column]);
             if let Some(column) = naming.reference {
-                self.add(naming.name.0, &[column]);
+                self.columns(named, &[column]);
+                self.all(&table.name, &[]);
+            }
+            let is_text = |c: &ColumnSchema| c.kind.key.kind == AtomType::String;
+            match self.schema.table(named).and_then(|table| table.column(column)).is_some_and(is_text) {
+                true => records.iter().for_each(|typed| self.rows(named, &[json!([column, "==", typed])])),
+                false => self.all(named, &[]),
             }
         }
         Ok(table)
@@ -274,6 +297,9 @@ impl Context {
         let hex = typed.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
         if typed.len() < 4 || !hex {
             return Ok(None);
+        }
+        if self.txn.is_partial(name) {
+            return Err(Stop::ReadAll);
         }
         let typed_lower = typed.to_ascii_lowercase();
         let begins = |row: &&Uuid| row.to_string().starts_with(&typed_lower);

@@ -1,10 +1,35 @@
 //! How are ports and their interfaces added, deleted and listed?
 
 use super::bridge::{PortView, Topology};
-use super::{Context, Stop};
+use super::{Context, Needs, Stop};
 use crate::cli::grammar::Command;
 use crate::datum::Datum;
 use uuid::Uuid;
+
+/// Whatever has one of the names that are the arguments.
+pub fn needs_names(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
+    command.args.iter().for_each(|name| needs.place(name));
+    Ok(())
+}
+
+/// As that, for a bridge, a port, interfaces and settings: the bridge itself is known.
+pub fn needs_new_port(needs: &mut Needs, command: &Command) -> Result<(), Stop> {
+    needs.place(&command.args[1]);
+    command.args[2..].iter().filter(|arg| !arg.contains('=')).for_each(|name| needs.place(name));
+    Ok(())
+}
+
+/// The bridge's ports.
+pub fn needs_ports(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
+    needs.ports();
+    Ok(())
+}
+
+/// The bridge's interfaces.
+pub fn needs_interfaces(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
+    needs.interfaces();
+    Ok(())
+}
 
 /// What a port that is to be added looks like.
 struct NewPort<'a> {

@@ -48,10 +48,10 @@ static TREE: &[Shown] = &[
 /// Everything in the tree.
 pub fn needs(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
     for shown in TREE {
-        needs.add(shown.table, shown.columns);
-        needs.add(shown.table, shown.named_by.as_slice());
+        needs.all(shown.table, shown.columns);
+        needs.all(shown.table, shown.named_by.as_slice());
         for (column, _) in shown.beyond {
-            needs.add(shown.table, &[column]);
+            needs.all(shown.table, &[column]);
         }
     }
     Ok(())

@@ -10,17 +10,17 @@ use uuid::Uuid;
 
 /// Data paths and what they can do.
 pub fn needs_datapath(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
-    needs.add("Open_vSwitch", &["datapaths"]);
-    needs.add("Datapath", &["capabilities"]);
+    needs.all("Open_vSwitch", &["datapaths"]);
+    needs.all("Datapath", &["capabilities"]);
     Ok(())
 }
 
 /// Data paths, their zones and the zones' timeouts.
 pub fn needs_zones(needs: &mut Needs, _: &Command) -> Result<(), Stop> {
-    needs.add("Open_vSwitch", &["datapaths"]);
-    needs.add("Datapath", &["ct_zones"]);
-    needs.add("CT_Zone", &["timeout_policy"]);
-    needs.add("CT_Timeout_Policy", &["timeouts"]);
+    needs.all("Open_vSwitch", &["datapaths"]);
+    needs.all("Datapath", &["ct_zones"]);
+    needs.all("CT_Zone", &["timeout_policy"]);
+    needs.all("CT_Timeout_Policy", &["timeouts"]);
     Ok(())
 }
 
