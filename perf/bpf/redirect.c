@@ -4,7 +4,7 @@
 
 const volatile __u32 TARGET_IFINDEX = 0;
 
-SEC("xdp")
+SEC("xdp.frags")
 int forward(struct xdp_md *ctx)
 {
 	(void)ctx;

@@ -1,20 +1,31 @@
 //! How fast is shunt, beside the switches it replaces, on the same rig in the same run?
 //!
-//! [`throughput`] is the measurement: for every round and every device under test it builds a [`rig`], starts a
-//! [`dut`], lets the [`generator`] offer frames and the [`sink`] count them, and hands a row to the [`report`].
+//! A [`session`] runs the cells that a [command](commands) asks for: it builds a [`rig`], starts a [`dut`], and either lets the
+//! [`generator`] offer frames and the [`sink`] count them ([`bench`], [`measure`]), or two programs speak to each other
+//! ([`stream`]). Each measurement is a [`record`]; the [`report`] puts them side by side.
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod bench;
+pub mod commands;
 pub mod cpu;
+pub mod delays;
 pub mod dut;
 pub mod forwarder;
 pub mod frame;
 pub mod generator;
+pub mod load;
+pub mod measure;
+pub mod memory;
 pub mod netns;
 pub mod process;
+pub mod record;
 pub mod report;
 pub mod rig;
 pub mod scale;
+pub mod search;
+pub mod session;
 pub mod sink;
+pub mod socket;
 pub mod statistics;
-pub mod throughput;
+pub mod stream;

@@ -1,5 +1,6 @@
 //! How are other programs run, awaited and ended, also when the user gives up?
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::netns::Netns;
 
 /// Priority of the switch under test and of the generator, so that other programs disturb them little.
 pub const NICENESS: i32 = -20;
@@ -108,6 +111,29 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Processor time that all threads of a process have had.
+pub fn run_time(pid: u32) -> Result<Duration> {
+    let folder = format!("/proc/{pid}/task");
+    let threads = std::fs::read_dir(&folder).with_context(|| format!("cannot list {folder}"))?;
+    // The first number of schedstat is ns on a core; the counters of stat are too coarse for an idle process.
+    let times = threads.flatten().filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Ok(Duration::from_nanos(times.sum()))
+}
+
+/// Runs lines of `ip -batch` in a namespace.
+pub fn batch(namespace: &Netns, lines: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["-n", namespace.name(), "-batch", "-"]).process_group(0).stdin(Stdio::piped());
+    let mut child = command.spawn().context("cannot run ip")?;
+    child.stdin.take().context("piped")?.write_all(lines.as_bytes()).context("cannot write to ip")?;
+    let status = child.wait().context("cannot wait for ip")?;
+    ensure!(status.success(), "ip -batch failed ({status})");
+    Ok(())
+}
+
 fn words(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -132,10 +158,19 @@ impl Service {
     /// Starts `command` with its output in the file `log`. Must be called on the main thread: the kernel ends the
     /// service when the thread that started it dies.
     pub fn start(name: &str, command: &Command, log: PathBuf) -> Result<Self> {
+        Self::start_at(NICENESS, name, command, log)
+    }
+
+    /// The same for a program that is no switch: it has no priority.
+    pub fn start_plain(name: &str, command: &Command, log: PathBuf) -> Result<Self> {
+        Self::start_at(0, name, command, log)
+    }
+
+    fn start_at(niceness: i32, name: &str, command: &Command, log: PathBuf) -> Result<Self> {
         let file = std::fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut wrapped = Command::new("nice");
         wrapped
-            .args(["-n", &NICENESS.to_string(), "setpriv", "--pdeathsig", "KILL"])
+            .args(["-n", &niceness.to_string(), "setpriv", "--pdeathsig", "KILL"])
             .arg(command.get_program())
             .args(command.get_args());
         for (key, value) in command.get_envs() {

@@ -3,6 +3,7 @@
 //! ```text
 //! namespace gen      namespace dut              namespace sink
 //!   gen0 ─────────── port1  [switch]  port2 ─────────── sink0
+//!                    port3 … (idle) ─────────────────── far3 … in a namespace of their own
 //! ```
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
+use crate::load::{Load, Vlan};
 use crate::netns::Netns;
 use crate::process;
 
@@ -23,7 +25,12 @@ pub const GENERATOR: &str = "gen0";
 /// The sink's device.
 pub const SINK: &str = "sink0";
 
-/// Three namespaces and two veth pairs; all of it is removed when dropped.
+/// Addresses for programs that speak TCP or UDP through the switch.
+pub const GENERATOR_ADDRESS: &str = "10.83.0.1";
+/// The one that they speak to.
+pub const SINK_ADDRESS: &str = "10.83.0.2";
+
+/// Namespaces and veth pairs; all of it is removed when dropped.
 #[derive(Debug)]
 pub struct Rig {
     /// Where frames are made.
@@ -32,6 +39,12 @@ pub struct Rig {
     pub dut: Netns,
     /// Where frames end.
     pub sink: Netns,
+    /// Where the other ends of the idle ports are, if there are any.
+    _far: Option<Netns>,
+    /// The switch's idle ports.
+    pub idle_ports: Vec<String>,
+    /// Of all devices.
+    pub mtu: u32,
 }
 
 /// What was found set on one device, after the switch under test had its way with it.
@@ -61,10 +74,13 @@ const OFFLOADS: [&str; 8] = [
 ];
 
 impl Rig {
-    /// Makes the rig for frames of `size` octets: one queue each way on each device, offloads as the kernel sets them.
-    pub fn create(size: u32) -> Result<Self> {
-        let rig = Self { generator: Netns::create("gen")?, dut: Netns::create("dut")?, sink: Netns::create("sink")? };
-        let mtu = size.saturating_sub(14).max(1500).to_string();
+    /// Makes the rig: one queue each way on each device, offloads as the kernel sets them.
+    pub fn create(mtu: u32, ports: u32) -> Result<Self> {
+        let (generator, dut, sink) = (Netns::create("gen")?, Netns::create("dut")?, Netns::create("sink")?);
+        let far = if ports > 2 { Some(Netns::create("far")?) } else { None };
+        let idle_ports: Vec<String> = (3..=ports).map(|number| format!("port{number}")).collect();
+        let rig = Self { generator, dut, sink, _far: far, idle_ports, mtu };
+        let mtu = mtu.to_string();
         for (port, far, namespace) in [(PORT_1, GENERATOR, &rig.generator), (PORT_2, SINK, &rig.sink)] {
             let queues = ["mtu", &mtu, "numtxqueues", "1", "numrxqueues", "1"];
             let mut command = Command::new("ip");
@@ -74,9 +90,43 @@ impl Rig {
             ip(&rig.dut, &["link", "set", port, "up"])?;
             ip(namespace, &["link", "set", far, "up"])?;
         }
-        // Redirected frames reach the receiver only if its device polls, which GRO makes it do; same for every switch.
-        ethtool_set(&rig.sink, SINK, &["gro", "on"])?;
+        if let Some(far) = &rig._far {
+            let near = |port: &String| {
+                let queues = format!("mtu {mtu} numtxqueues 1 numrxqueues 1");
+                format!(
+                    "link add {port} {queues} type veth peer name far-{port} {queues} netns {}\nlink set {port} up\n",
+                    far.name()
+                )
+            };
+            process::batch(&rig.dut, &rig.idle_ports.iter().map(near).collect::<String>())?;
+            let ups = rig.idle_ports.iter().map(|port| format!("link set far-{port} up\n"));
+            process::batch(far, &ups.collect::<String>())?;
+        }
         Ok(rig)
+    }
+
+    /// Prepares the devices for frames that the generator redirects to them. Such a frame is received only by a device that
+    /// polls, which GRO makes it do; an XDP program on it turns GRO on anyway. Tags stay inside the frames.
+    pub fn expect_frames(&self, load: &Load) -> Result<()> {
+        for (name, namespace) in self.devices() {
+            ethtool_set(namespace, name, &["gro", "on"])?;
+        }
+        match load.vlan {
+            Vlan::None => Ok(()),
+            Vlan::Push => ethtool_set(&self.sink, SINK, &["txvlan", "off"]).map(drop),
+            Vlan::Pop => ethtool_set(&self.generator, GENERATOR, &["txvlan", "off"]).map(drop),
+        }
+    }
+
+    /// Gives both ends addresses, and leaves their offloads alone.
+    pub fn expect_streams(&self) -> Result<()> {
+        for (namespace, device, address) in
+            [(&self.generator, GENERATOR, GENERATOR_ADDRESS), (&self.sink, SINK, SINK_ADDRESS)]
+        {
+            ip(namespace, &["addr", "add", &format!("{address}/24"), "dev", device])?;
+            ip(namespace, &["link", "set", "lo", "up"])?;
+        }
+        Ok(())
     }
 
     /// The rig's devices with their namespaces, in the order of a frame's way.

@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::arguments::Scale;
+use crate::memory::{kernel_kib, resident_kib};
 use crate::netns::{self, Netns};
 use crate::process::{self, Interrupt, Service};
 use crate::statistics::Summary;
@@ -106,8 +107,8 @@ impl<'a> Scene<'a> {
         let (dut, far) = (Netns::create("dut")?, Netns::create("far")?);
         let ports = 1..=settings.ports;
         let add = |i| format!("link add p{i} type veth peer name q{i} netns {}\nlink set p{i} up\n", far.name());
-        batch(&dut, &ports.clone().map(add).collect::<String>())?;
-        batch(&far, &ports.map(|i| format!("link set q{i} up\n")).collect::<String>())?;
+        process::batch(&dut, &ports.clone().map(add).collect::<String>())?;
+        process::batch(&far, &ports.map(|i| format!("link set q{i} up\n")).collect::<String>())?;
         let (bin_dir, folder) = (bin_dir.to_owned(), netns::folder()?);
         Ok(Scene { daemon: None, settings, bin_dir, interrupt, folder, dut, _far: far })
     }
@@ -174,9 +175,7 @@ impl<'a> Scene<'a> {
 
     /// Resident memory of the daemon.
     fn user_kib(&self) -> Result<f64> {
-        let pid = self.daemon.as_ref().context("the daemon runs")?.pid();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Ok(kib(&status, &["VmRSS"]))
+        resident_kib(self.daemon.as_ref().context("the daemon runs")?.pid())
     }
 
     /// Transactions a second by so many clients, each with so many on the way.
@@ -230,41 +229,9 @@ fn change_until(socket: &Path, client: usize, window: usize, end: Instant) -> Re
     Ok(acknowledged)
 }
 
-/// Runs lines of `ip -batch` in a namespace.
-fn batch(namespace: &Netns, lines: &str) -> Result<()> {
-    let mut child = Command::new("ip").args(["-n", namespace.name(), "-batch", "-"]).stdin(Stdio::piped()).spawn()?;
-    child.stdin.take().context("piped")?.write_all(lines.as_bytes())?;
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("ip -batch failed ({status})");
-    }
-    Ok(())
-}
-
-/// What the kernel has allocated for itself.
-fn kernel_kib() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    Ok(kib(&text, &["Slab", "KernelStack", "PageTables", "SecPageTables", "Percpu", "VmallocUsed"]))
-}
-
-/// The sum of lines such as `VmRSS:   1234 kB`.
-fn kib(text: &str, names: &[&str]) -> f64 {
-    let value = |line: &str| {
-        let (name, rest) = line.split_once(':')?;
-        names.contains(&name).then(|| rest.split_whitespace().next()?.parse::<f64>().ok())?
-    };
-    text.lines().filter_map(value).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_proc_are_summed() {
-        let text = "MemTotal: 900 kB\nSlab:   12 kB\nPageTables:\t30 kB\nSlabs: 7 kB\n";
-        assert_eq!(kib(text, &["Slab", "PageTables"]), 42.0);
-    }
 
     #[test]
     fn the_table_has_a_line_for_each_figure() {

@@ -22,6 +22,12 @@ impl Summary {
             if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
         Some(Self { median, min, max })
     }
+
+    /// In words, with so many digits behind the point: the form of all tables.
+    pub fn spread(&self, digits: usize) -> String {
+        let Self { median, min, max } = self;
+        format!("{median:.digits$} [{min:.digits$} … {max:.digits$}]")
+    }
 }
 
 /// The ratios of measurements made in the same round: noise that lasts longer than a round cancels out.

@@ -5,9 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Dut, Start, sink_macs_in};
+use super::{Change, Dut, NotPossible, Start, sink_macs_in};
+use crate::load::Role;
 use crate::process;
-use crate::rig::{PORT_1, PORT_2, ethtool_set, ip};
+use crate::rig::{PORT_1, PORT_2, ip};
 
 /// A bridge `br0` in the switch's namespace; it goes with the namespace.
 pub struct Bridge {
@@ -18,13 +19,25 @@ impl Bridge {
     /// Makes the bridge with both ports. There is no worker: all of it runs where the frames are made.
     pub fn start(start: &Start<'_>) -> Result<Self> {
         let namespace = &start.rig.dut;
-        // Without an XDP program, only a device with GRO takes redirected frames.
-        for port in [PORT_1, PORT_2] {
-            ethtool_set(namespace, port, &["gro", "on"])?;
-        }
         ip(namespace, &["link", "add", "br0", "type", "bridge", "mcast_snooping", "0"])?;
+        let bridge = Self { namespace: namespace.name().to_owned() };
+        let tagging = start.roles.iter().any(|role| *role != Role::Plain);
+        if tagging {
+            let switched_on = ip(namespace, &["link", "set", "br0", "type", "bridge", "vlan_filtering", "1"]);
+            switched_on.map_err(|error| NotPossible(format!("no VLANs in this kernel's bridge: {error:#}")))?;
+        }
         for port in [PORT_1, PORT_2] {
-            ip(namespace, &["link", "set", port, "master", "br0"])?;
+            bridge.change(Change::Add(port))?;
+        }
+        for (port, role) in start.ports() {
+            match role {
+                Role::Plain => {}
+                Role::Access(vid) => bridge.change(Change::Tag(port, vid))?,
+                Role::Uplink(vid) => {
+                    bridge.vlan(&["del", "dev", port, "vid", "1"])?;
+                    bridge.vlan(&["add", "dev", port, "vid", &vid.to_string()])?;
+                }
+            }
         }
         ip(namespace, &["link", "set", "br0", "up"])?;
         for table in ["iptables", "ip6tables", "arptables"] {
@@ -32,7 +45,11 @@ impl Bridge {
             let off = || if std::fs::exists(&path)? { std::fs::write(&path, "0") } else { Ok(()) };
             namespace.within(off)?.with_context(|| format!("cannot write {path}"))?;
         }
-        Ok(Self { namespace: namespace.name().to_owned() })
+        Ok(bridge)
+    }
+
+    fn vlan(&self, arguments: &[&str]) -> Result<()> {
+        process::run(Command::new("bridge").args(["-n", &self.namespace, "vlan"]).args(arguments)).map(drop)
     }
 }
 
@@ -41,6 +58,17 @@ impl Dut for Bridge {
         let mut command = Command::new("bridge");
         let listing = process::run(command.args(["-n", &self.namespace, "fdb", "show", "br", "br0", "dynamic"]))?;
         Ok(Some(sink_macs_in(&listing)))
+    }
+
+    fn change(&self, change: Change<'_>) -> Result<()> {
+        let link = |arguments: &[&str]| {
+            process::run(Command::new("ip").args(["-n", &self.namespace, "link", "set"]).args(arguments)).map(drop)
+        };
+        match change {
+            Change::Add(port) => link(&[port, "master", "br0"]),
+            Change::Delete(port) => link(&[port, "nomaster"]),
+            Change::Tag(port, vid) => self.vlan(&["add", "dev", port, "vid", &vid.to_string(), "pvid", "untagged"]),
+        }
     }
 
     fn describe(&self) -> Result<BTreeMap<String, String>> {

@@ -44,8 +44,8 @@ impl Dut for Forwarder {
         self.process.check_alive()
     }
 
-    fn learned(&self) -> Result<Option<usize>> {
-        Ok(None)
+    fn pid(&self) -> Option<u32> {
+        Some(self.process.pid())
     }
 
     fn describe(&self) -> Result<BTreeMap<String, String>> {

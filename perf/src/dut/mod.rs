@@ -7,13 +7,14 @@ pub mod redirect;
 pub mod shunt;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::load::Role;
 use crate::process::Interrupt;
-use crate::rig::Rig;
+use crate::rig::{PORT_1, PORT_2, Rig};
 
 /// A device under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, serde::Serialize)]
@@ -23,6 +24,8 @@ pub enum Kind {
     Shunt,
     /// Open vSwitch in userspace with ports of type afxdp in native mode.
     OvsAfxdp,
+    /// Open vSwitch in userspace with AF_PACKET ports.
+    OvsPacket,
     /// The Linux bridge.
     Bridge,
     /// An XDP program that redirects each port to the other: the kernel's limit; it learns nothing.
@@ -39,14 +42,46 @@ pub struct Start<'a> {
     pub core: usize,
     /// Addresses behind each of its ports.
     pub macs: u32,
+    /// How the two busy ports treat tags.
+    pub roles: [Role; 2],
     /// Where shuntd and shuntctl are.
-    pub bin_dir: PathBuf,
+    pub bin_dir: &'a Path,
     /// More arguments for shuntd.
     pub shuntd_args: &'a str,
     /// More arguments for the AF_XDP forwarder.
     pub forwarder_args: &'a str,
     /// Whether to give up.
     pub interrupt: &'a Interrupt,
+}
+
+impl Start<'_> {
+    /// The two busy ports with their roles.
+    fn ports(&self) -> [(&'static str, Role); 2] {
+        [(PORT_1, self.roles[0]), (PORT_2, self.roles[1])]
+    }
+}
+
+/// What a device under test, or the kernel for it, is not able to do: no failure of the measurement.
+#[derive(Debug)]
+pub struct NotPossible(pub String);
+
+impl std::fmt::Display for NotPossible {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotPossible {}
+
+/// A change of the configuration while the switch is at work.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// One more port.
+    Add(&'a str),
+    /// One less.
+    Delete(&'a str),
+    /// A port goes to another VLAN.
+    Tag(&'a str, u16),
 }
 
 /// A switch at work between the rig's two ports; it ends when dropped.
@@ -57,11 +92,23 @@ pub trait Dut {
     }
 
     /// How many of the sink's addresses it has learned, if it learns any.
-    fn learned(&self) -> Result<Option<usize>>;
+    fn learned(&self) -> Result<Option<usize>> {
+        Ok(None)
+    }
 
     /// Its own counters of lost frames.
     fn losses(&self) -> Result<BTreeMap<String, u64>> {
         Ok(BTreeMap::new())
+    }
+
+    /// Its process, if it has one.
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
+    /// Changes its configuration; returns when the change is in force.
+    fn change(&self, change: Change<'_>) -> Result<()> {
+        bail!("this device under test cannot be changed: {change:?}")
     }
 
     /// Version and mode in force, as it shows them.
@@ -75,19 +122,25 @@ impl Kind {
     }
 
     /// Why it cannot be measured here; nothing if it can.
-    pub fn missing(self, bin_dir: &std::path::Path) -> Option<String> {
+    pub fn missing(self, bin_dir: &Path) -> Option<String> {
         match self {
             Self::Shunt => shunt::missing(bin_dir),
-            Self::OvsAfxdp => ovs::missing(),
+            Self::OvsAfxdp | Self::OvsPacket => ovs::missing(),
             Self::Bridge | Self::XdpRedirect | Self::AfxdpForwarder => None,
         }
+    }
+
+    /// Whether it is a switch: learns, knows VLANs and takes more than two ports.
+    pub fn is_switch(self) -> bool {
+        !matches!(self, Self::XdpRedirect | Self::AfxdpForwarder)
     }
 
     /// Starts it and has it switch between the rig's ports.
     pub fn start(self, start: &Start<'_>) -> Result<Box<dyn Dut>> {
         Ok(match self {
             Self::Shunt => Box::new(shunt::Shunt::start(start)?),
-            Self::OvsAfxdp => Box::new(ovs::Ovs::start(start)?),
+            Self::OvsAfxdp => Box::new(ovs::Ovs::start(start, ovs::Io::Afxdp)?),
+            Self::OvsPacket => Box::new(ovs::Ovs::start(start, ovs::Io::Packet)?),
             Self::Bridge => Box::new(bridge::Bridge::start(start)?),
             Self::AfxdpForwarder => Box::new(forwarder::Forwarder::start(start)?),
             Self::XdpRedirect => Box::new(redirect::Redirect::start(start)?),

@@ -8,13 +8,25 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
-use super::{Dut, Start, sink_macs_in};
+use super::{Change, Dut, NotPossible, Start, sink_macs_in};
+use crate::load::Role;
 use crate::netns;
-use crate::process::{self, Interrupt, Service};
+use crate::process::{self, Service};
 use crate::rig::{GENERATOR, PORT_1, PORT_2, Rig, SINK, ethtool_set};
 
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+/// Without packets of several frames, a veth with an XDP program has to fit its packets into a page.
+const AFXDP_MTU_MAX: u32 = 3498;
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How its ports reach the devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// `type=afxdp`, native mode.
+    Afxdp,
+    /// AF_PACKET sockets: `type=system` on a userspace bridge.
+    Packet,
+}
 
 /// A database server and a switch of their own, in a temporary folder and the switch's namespace.
 pub struct Ovs {
@@ -22,6 +34,7 @@ pub struct Ovs {
     switch: Service,
     database: Service,
     folder: TempDir,
+    io: Io,
 }
 
 /// Why it cannot be measured here.
@@ -33,8 +46,12 @@ pub fn missing() -> Option<String> {
 }
 
 impl Ovs {
-    /// Starts it with one polling thread on the worker's core and both ports as `type=afxdp`, native mode.
-    pub fn start(start: &Start<'_>) -> Result<Self> {
+    /// Starts it with one polling thread on the worker's core and all ports on one userspace bridge.
+    pub fn start(start: &Start<'_>, io: Io) -> Result<Self> {
+        if io == Io::Afxdp && start.rig.mtu > AFXDP_MTU_MAX {
+            let text = format!("type=afxdp takes MTU {AFXDP_MTU_MAX} at most: one packet, one frame");
+            return Err(NotPossible(text).into());
+        }
         let folder = netns::folder()?;
         offloads_off(start.rig)?;
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -55,29 +72,35 @@ impl Ovs {
         environment(&mut daemon, folder.path());
         daemon.args([&format!("unix:{}", path("db.sock")), &format!("--unixctl={}", path("vswitchd.ctl"))]);
         let switch = Service::start("ovs-vswitchd", &daemon, folder.path().join("ovs-vswitchd.log"))?;
-        let mut ovs = Self { switch, database, folder };
-        ovs.configure(start.macs, start.interrupt)?;
+        let mut ovs = Self { switch, database, folder, io };
+        ovs.configure(start)?;
         Ok(ovs)
     }
 
-    fn configure(&mut self, macs: u32, interrupt: &Interrupt) -> Result<()> {
-        interrupt.wait_for("the start of ovs-vswitchd", START_LIMIT, || {
+    fn configure(&mut self, start: &Start<'_>) -> Result<()> {
+        start.interrupt.wait_for("the start of ovs-vswitchd", START_LIMIT, || {
             self.check_alive()?;
             Ok(self.folder.path().join("vswitchd.ctl").exists().then_some(()))
         })?;
         // Both sides' addresses, and as much again so that nothing is evicted.
-        let table = format!("other_config:mac-table-size={}", (macs * 4).max(8192));
+        let table = format!("other_config:mac-table-size={}", (start.macs * 4).max(8192));
         self.vsctl(&["--timeout=20", "add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", &table])?;
-        for port in [PORT_1, PORT_2] {
-            let interface = ["--", "set", "interface", port, "type=afxdp", "options:xdp-mode=native"];
-            self.vsctl(&[&["--timeout=20", "add-port", "br0", port], &interface[..]].concat())?;
+        for (port, role) in start.ports() {
+            self.change(Change::Add(port))?;
+            match role {
+                Role::Plain => {}
+                Role::Access(vid) => self.change(Change::Tag(port, vid))?,
+                Role::Uplink(vid) => drop(self.vsctl(&["set", "port", port, &format!("trunks={vid}")])?),
+            }
             let error = self.vsctl(&["get", "interface", port, "error"])?;
             ensure!(error.trim() == "[]", "Open vSwitch cannot use {port}: {}", error.trim());
         }
-        // Version 3.1 has no status:xdp-mode column yet; this is where it tells.
-        let shown = self.appctl(&["dpif/show"])?;
-        let native = shown.matches("xdp-mode-in-use=native)").count();
-        ensure!(native == 2, "Open vSwitch does not run both ports in native mode:\n{}", shown.trim());
+        if self.io == Io::Afxdp {
+            // Version 3.1 has no status:xdp-mode column yet; this is where it tells.
+            let shown = self.appctl(&["dpif/show"])?;
+            let native = shown.matches("xdp-mode-in-use=native)").count();
+            ensure!(native == 2, "Open vSwitch does not run both ports in native mode:\n{}", shown.trim());
+        }
         Ok(())
     }
 
@@ -111,13 +134,30 @@ impl Dut for Ovs {
         Ok(losses)
     }
 
+    fn pid(&self) -> Option<u32> {
+        Some(self.switch.pid())
+    }
+
+    fn change(&self, change: Change<'_>) -> Result<()> {
+        match change {
+            Change::Add(port) => {
+                let afxdp = ["--", "set", "interface", port, "type=afxdp", "options:xdp-mode=native"];
+                let options = if self.io == Io::Afxdp { &afxdp[..] } else { &[] };
+                self.vsctl(&[&["--timeout=20", "add-port", "br0", port], options].concat())
+            }
+            Change::Delete(port) => self.vsctl(&["--timeout=20", "del-port", "br0", port]),
+            Change::Tag(port, vid) => self.vsctl(&["--timeout=20", "set", "port", port, &format!("tag={vid}")]),
+        }
+        .map(drop)
+    }
+
     fn describe(&self) -> Result<BTreeMap<String, String>> {
         let version = self.appctl(&["version"])?;
         let queues = self.appctl(&["dpif-netdev/pmd-rxq-show"])?;
         let line = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
         Ok(BTreeMap::from([
             ("version".to_owned(), version.lines().next().unwrap_or_default().to_owned()),
-            ("xdp-mode".to_owned(), "native".to_owned()),
+            ("io".to_owned(), if self.io == Io::Afxdp { "afxdp, native" } else { "AF_PACKET" }.to_owned()),
             ("queues".to_owned(), line(&queues)),
         ]))
     }

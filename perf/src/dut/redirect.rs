@@ -42,10 +42,6 @@ fn redirect(from: &str, to: &str) -> Result<Ebpf> {
 }
 
 impl Dut for Redirect {
-    fn learned(&self) -> Result<Option<usize>> {
-        Ok(None)
-    }
-
     fn describe(&self) -> Result<BTreeMap<String, String>> {
         Ok(BTreeMap::from([("version".to_owned(), rustix::system::uname().release().to_string_lossy().into_owned())]))
     }

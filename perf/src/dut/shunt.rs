@@ -10,10 +10,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Dut, Start, sink_macs_in};
+use super::{Change, Dut, Start, sink_macs_in};
+use crate::load::Role;
 use crate::netns;
 use crate::process::{self, Service};
-use crate::rig::{PORT_1, PORT_2};
+use crate::rig::PORT_1;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -47,17 +48,27 @@ impl Shunt {
         })?;
         let shunt =
             Self { daemon, arguments: start.shuntd_args.to_owned(), client: start.bin_dir.join("shuntctl"), folder };
-        shunt.configure(start.macs)?;
+        shunt.configure(start)?;
         Ok(shunt)
     }
 
-    fn configure(&self, macs: u32) -> Result<()> {
+    fn configure(&self, start: &Start<'_>) -> Result<()> {
         self.ctl(&["add-br", "br0"])?;
-        if macs > 2048 {
+        if start.macs > 2048 {
             // Both sides' addresses, and as much again so that nothing is evicted.
-            self.ctl(&["set", "bridge", "br0", &format!("other_config:mac-table-size={}", macs * 4)])?;
+            self.ctl(&["set", "bridge", "br0", &format!("other_config:mac-table-size={}", start.macs * 4)])?;
         }
-        self.ctl(&["add-port", "br0", PORT_1, "--", "add-port", "br0", PORT_2]).map(drop)
+        for (port, role) in start.ports() {
+            match role {
+                Role::Plain => self.ctl(&["add-port", "br0", port])?,
+                Role::Access(vid) => self.ctl(&["add-port", "br0", port, &format!("tag={vid}")])?,
+                Role::Uplink(vid) => {
+                    let options = [&format!("trunks={vid}"), "other_config:uplink=true"];
+                    self.ctl(&[&["add-port", "br0", port], &options[..]].concat())?
+                }
+            };
+        }
+        Ok(())
     }
 
     fn ctl(&self, arguments: &[&str]) -> Result<String> {
@@ -79,6 +90,19 @@ impl Dut for Shunt {
         let text = self.ctl(&["--format=json", "port/stats"])?;
         let statistics = serde_json::from_str(&text).with_context(|| format!("port/stats is not JSON: {text}"))?;
         Ok(losses_in(&statistics))
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(self.daemon.pid())
+    }
+
+    fn change(&self, change: Change<'_>) -> Result<()> {
+        match change {
+            Change::Add(port) => self.ctl(&["add-port", "br0", port]),
+            Change::Delete(port) => self.ctl(&["del-port", "br0", port]),
+            Change::Tag(port, vid) => self.ctl(&["set", "port", port, &format!("tag={vid}")]),
+        }
+        .map(drop)
     }
 
     fn describe(&self) -> Result<BTreeMap<String, String>> {

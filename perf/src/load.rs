@@ -1,0 +1,169 @@
+//! What is offered to a switch: which sizes, how many flows and addresses, with or without a tag?
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use serde::{Serialize, Serializer};
+
+/// Largest frame that fits into the page of the in-kernel generator; longer ones are sent through an AF_XDP socket.
+pub const IN_KERNEL_SIZE_MAX: u32 = 3000;
+/// The VLAN of tagged frames.
+pub const VID: u16 = 181;
+
+/// Sizes of frames in octets, from the destination address to the end of the payload; a veth carries no FCS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Size {
+    /// All alike.
+    Octets(u32),
+    /// The Internet mix: of 12 frames 7 are of 64 octets, 4 of 594 and 1 of 1518 (RFC 6985's notation), FCS counted.
+    Imix,
+}
+
+impl Size {
+    /// The sizes in the order in which they are sent.
+    pub fn pattern(self) -> Vec<u32> {
+        match self {
+            Self::Octets(octets) => vec![octets],
+            Self::Imix => vec![60, 590, 60, 60, 590, 60, 1514, 60, 590, 60, 590, 60],
+        }
+    }
+
+    /// The largest of them.
+    pub fn max(self) -> u32 {
+        self.pattern().into_iter().max().unwrap_or_default()
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "imix" => Ok(Self::Imix),
+            Ok(octets) if (60..=9014).contains(&octets) => Ok(Self::Octets(octets)),
+            _ => Err("give 60 to 9014 octets, or imix".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Octets(octets) => write!(f, "{octets}"),
+            Self::Imix => write!(f, "imix"),
+        }
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Octets(octets) => serializer.serialize_u32(*octets),
+            Self::Imix => serializer.serialize_str("imix"),
+        }
+    }
+}
+
+/// What the switch does with the tag of VLAN [`VID`] on a frame's way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vlan {
+    /// No tags anywhere.
+    #[default]
+    None,
+    /// From an access port to a tagged uplink.
+    Push,
+    /// From a tagged uplink to an access port.
+    Pop,
+}
+
+/// How a switch is to treat one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// As it comes.
+    Plain,
+    /// Untagged frames belong to this VLAN.
+    Access(u16),
+    /// An uplink that carries this VLAN tagged.
+    Uplink(u16),
+}
+
+impl Vlan {
+    /// The roles of the port where frames come in and of the one where they leave.
+    pub fn roles(self) -> [Role; 2] {
+        match self {
+            Self::None => [Role::Plain; 2],
+            Self::Push => [Role::Access(VID), Role::Uplink(VID)],
+            Self::Pop => [Role::Uplink(VID), Role::Access(VID)],
+        }
+    }
+}
+
+/// What is offered.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Load {
+    /// Sizes of the frames; set for each measurement.
+    #[arg(skip = Size::Octets(64))]
+    pub size: Size,
+    /// Different combinations of IPv4 addresses and UDP ports.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub flows: u32,
+    /// Different addresses behind each of the two ports.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub macs: u32,
+    /// What happens to the tag on the way.
+    #[arg(long, value_enum, default_value = "none")]
+    pub vlan: Vlan,
+    /// Ports of the switch; all but two are idle.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=1024))]
+    pub ports: u32,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { size: Size::Octets(64), flows: 1, macs: 1, vlan: Vlan::None, ports: 2 }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} octets", self.size)?;
+        let many = [(self.flows, 1, "flows"), (self.macs, 1, "MACs a side"), (self.ports, 2, "ports")];
+        for (count, usual, what) in many {
+            if count != usual {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        match self.vlan {
+            Vlan::None => Ok(()),
+            Vlan::Push => write!(f, ", tag pushed"),
+            Vlan::Pop => write!(f, ", tag popped"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_octets_or_the_internet_mix() {
+        assert_eq!("64".parse(), Ok(Size::Octets(64)));
+        assert_eq!("9000".parse(), Ok(Size::Octets(9000)));
+        assert_eq!("imix".parse(), Ok(Size::Imix));
+        for wrong in ["59", "9015", "", "x"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+        let mix = Size::Imix.pattern();
+        assert_eq!((mix.len(), Size::Imix.max()), (12, 1514));
+        assert_eq!([60, 590, 1514].map(|size| mix.iter().filter(|octets| **octets == size).count()), [7, 4, 1]);
+    }
+
+    #[test]
+    fn a_load_is_described_by_what_is_unusual() {
+        assert_eq!(Load::default().to_string(), "64 octets");
+        let load = Load { macs: 1000, vlan: Vlan::Push, ..Load::default() };
+        assert_eq!(load.to_string(), "64 octets, 1000 MACs a side, tag pushed");
+    }
+}
