@@ -33,13 +33,10 @@ pub enum Command {
     /// A thousand ports: adding one, starting again, memory, transactions a second.
     Scale(Scale),
     /// Every comparison that has a floor, in one run, as one table.
-    #[command(hide = true)]
     Floors(Floors),
     /// Two revisions of shunt in turn: faster, slower, or no difference?
-    #[command(hide = true)]
     Compare(Compare),
     /// Draws a report (one HTML file) from what the other commands wrote with --json.
-    #[command(hide = true)]
     Report(Report),
     /// Copies every frame between two AF_XDP ports: what the device under test `afxdp-forwarder` runs.
     #[command(hide = true)]

@@ -240,6 +240,7 @@ fn changes(bench: &mut Bench<'_>) -> Result<Outcome> {
         ("lost_per_change", lost / paced_changes.max(1) as f64),
         ("overload_mpps_quiet", flat_quiet.rate() / 1e6),
         ("overload_mpps_changing", flat_changing.rate() / 1e6),
+        ("overload_ratio", flat_changing.rate() / flat_quiet.rate().max(1.0)),
     ]);
     Ok(outcome)
 }

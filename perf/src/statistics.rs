@@ -38,6 +38,60 @@ pub fn paired_ratios(values: &[Option<f64>], base: &[Option<f64>]) -> Vec<f64> {
     pairs.filter_map(|(value, base)| Some(value.as_ref()? / base.as_ref().filter(|base| **base > 0.0)?)).collect()
 }
 
+/// Fewest rounds after which a difference can be certain at all, see [`verdict`].
+pub const CERTAIN_ROUNDS: u32 = 6;
+/// How often a verdict may be wrong where there is no difference.
+const ERROR_MAX: f64 = 0.05;
+
+/// What ratios of many rounds say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The median ratio is above 1.
+    More,
+    /// It is below 1.
+    Less,
+    /// Neither is certain, or the difference is too small to matter.
+    Same,
+    /// Not even ratios that all agree would be certain.
+    TooFew,
+}
+
+/// Whether the true median of the ratios is certainly not 1, and at least `least` away from it. Nothing is assumed about how
+/// they are distributed: the interval is that of the sign test.
+pub fn verdict(ratios: &[f64], least: f64) -> Verdict {
+    let (Some((low, high)), Some(summary)) = (median_interval(ratios), Summary::of(ratios)) else {
+        return Verdict::TooFew;
+    };
+    if low > 1.0 && summary.median >= 1.0 + least {
+        Verdict::More
+    } else if high < 1.0 && summary.median <= 1.0 - least {
+        Verdict::Less
+    } else {
+        Verdict::Same
+    }
+}
+
+/// Bounds that hold the true median but for a share [`ERROR_MAX`] of cases; none if the values are too few for that.
+fn median_interval(values: &[f64]) -> Option<(f64, f64)> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    // The chance that at most `skipped` of n values lie on one side of the median is binomial.
+    let n = sorted.len();
+    let mut outside = 0.5_f64.powi(n as i32);
+    let mut term = outside;
+    let mut skipped = None;
+    for k in 0..n / 2 {
+        if outside * 2.0 > ERROR_MAX {
+            break;
+        }
+        skipped = Some(k);
+        term *= (n - k) as f64 / (k + 1) as f64;
+        outside += term;
+    }
+    let skipped = skipped?;
+    Some((sorted[skipped], sorted[n - 1 - skipped]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +109,23 @@ mod tests {
         let values = [Some(2.0), None, Some(9.0), Some(1.0)];
         let base = [Some(1.0), Some(1.0), Some(3.0), Some(0.0)];
         assert_eq!(paired_ratios(&values, &base), [2.0, 3.0]);
+    }
+
+    #[test]
+    fn the_interval_is_that_of_the_sign_test() {
+        assert_eq!(median_interval(&[1.0; 5]), None);
+        let values: Vec<f64> = (1..=20).map(f64::from).collect();
+        assert_eq!(median_interval(&values[..6]), Some((1.0, 6.0)));
+        assert_eq!(median_interval(&values[..9]), Some((2.0, 8.0)));
+        assert_eq!(median_interval(&values), Some((6.0, 15.0)));
+    }
+
+    #[test]
+    fn a_verdict_needs_certainty_and_size() {
+        assert_eq!(verdict(&[1.1; 5], 0.01), Verdict::TooFew);
+        assert_eq!(verdict(&[1.1; 6], 0.01), Verdict::More);
+        assert_eq!(verdict(&[0.9; 6], 0.01), Verdict::Less);
+        assert_eq!(verdict(&[1.001; 6], 0.01), Verdict::Same);
+        assert_eq!(verdict(&[1.2, 1.2, 1.2, 1.2, 1.2, 0.9], 0.01), Verdict::Same);
     }
 }

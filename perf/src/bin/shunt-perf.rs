@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use shunt_perf::arguments::{Arguments, Command};
-use shunt_perf::{commands, forwarder, scale};
+use shunt_perf::{commands, compare, floors, forwarder, html, scale};
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
@@ -14,7 +14,9 @@ fn main() -> ExitCode {
         Command::Tcp(settings) => commands::tcp(&settings),
         Command::Idle(settings) => commands::idle(&settings),
         Command::Changes(settings) => commands::changes(&settings),
-        Command::Floors(_) | Command::Compare(_) | Command::Report(_) => Err(anyhow::anyhow!("not there yet")),
+        Command::Floors(settings) => floors::run(&settings),
+        Command::Compare(settings) => compare::run(&settings),
+        Command::Report(settings) => html::run(&settings),
         Command::Scale(settings) => scale::run(&settings),
         Command::AfxdpForwarder(settings) => forwarder::run(&settings),
     };
