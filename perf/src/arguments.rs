@@ -29,7 +29,7 @@ pub enum Command {
     /// Processor time and memory of a switch that has nothing to do.
     Idle(Common),
     /// What ports lose that carry traffic while others are added, removed and put into another VLAN.
-    Changes(Common),
+    Changes(Changes),
     /// A thousand ports: adding one, starting again, memory, transactions a second.
     Scale(Scale),
     /// Every comparison that has a floor, in one run, as one table.
@@ -148,6 +148,17 @@ pub struct Latency {
     #[arg(long, value_delimiter = ',', default_value = "0,10,50,90", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub share: Vec<u32>,
     /// Frames a second to offer, instead of shares.
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub rate: Option<u64>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+}
+
+/// Settings of a measurement of changes.
+#[derive(Args, Clone, Debug)]
+pub struct Changes {
+    /// Frames a second to offer, instead of 90 % of the rate without loss.
     #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub rate: Option<u64>,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::arguments::{Common, Exchange, Latency, Tcp, Throughput};
+use crate::arguments::{Changes, Common, Exchange, Latency, Tcp, Throughput};
 use crate::dut::Kind;
 use crate::load::{Load, Size, Vlan};
 use crate::measure::Measure;
@@ -53,16 +53,16 @@ pub fn idle(common: &Common) -> Result<()> {
 }
 
 /// `shunt-perf changes`.
-pub fn changes(common: &Common) -> Result<()> {
+pub fn changes(settings: &Changes) -> Result<()> {
     let columns = [
         Column { figure: "lost_per_change", title: "frames lost a change", digits: 1 },
-        Column { figure: "loss", title: "loss at 90 %", digits: 6 },
+        Column { figure: "loss", title: "loss", digits: 6 },
         Column { figure: "loss_quiet", title: "without changes", digits: 6 },
         Column { figure: "overload_mpps_changing", title: "Mpps flat out", digits: 3 },
         Column { figure: "change_ms", title: "ms a change", digits: 1 },
     ];
     let load = Load { ports: 3, ..Load::default() };
-    frames(common, &[load.size], load, &[Measure::Changes], &columns)
+    frames(&settings.common, &[load.size], load, &[Measure::Changes(settings.rate)], &columns)
 }
 
 /// `shunt-perf tcp`.

@@ -68,7 +68,7 @@ fn plan() -> Vec<Floor> {
     let many = Load { flows: 1000, macs: 1000, ..plain };
     let (push, pop) = (Load { vlan: Vlan::Push, ..plain }, Load { vlan: Vlan::Pop, ..plain });
     let ports = Load { ports: 256, ..plain };
-    let changing = |figure| of(Shunt, Load { ports: 3, ..plain }, Measure::Changes, figure);
+    let changing = |figure| of(Shunt, Load { ports: 3, ..plain }, Measure::Changes(None), figure);
     let ratio = |name, what, value, base| Floor { name, what, value, base: Some(base) };
     let alone = |name, what, value| Floor { name, what, value, base: None };
     vec![
@@ -335,6 +335,7 @@ fn digits(summary: &Summary) -> usize {
         median if median >= 100.0 => 0,
         median if median >= 10.0 => 1,
         median if median >= 0.1 => 2,
+        median if median >= 0.001 => 4,
         _ => 6,
     }
 }

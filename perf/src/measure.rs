@@ -46,8 +46,8 @@ pub enum Measure {
     WakeUp,
     /// Processor time and memory of the switch without traffic.
     Idle,
-    /// Loss while ports come, go and change their VLAN.
-    Changes,
+    /// Loss while ports come, go and change their VLAN, at so many frames a second or just below the rate without loss.
+    Changes(Option<u64>),
 }
 
 /// What a measurement gives.
@@ -76,7 +76,7 @@ impl Measure {
             Self::PacedLatency(_) => "latency-paced".to_owned(),
             Self::WakeUp => "wake-up".to_owned(),
             Self::Idle => "idle".to_owned(),
-            Self::Changes => "changes".to_owned(),
+            Self::Changes(_) => "changes".to_owned(),
         }
     }
 
@@ -93,7 +93,7 @@ impl Measure {
             Self::PacedLatency(rate) => latency(bench, rate as f64, SAMPLED_BATCH),
             Self::WakeUp => latency(bench, WAKE_UP_PPS as f64, 1),
             Self::Idle => idle(bench),
-            Self::Changes => changes(bench),
+            Self::Changes(rate) => changes(bench, rate),
         }?;
         outcome.figures.extend(&bench.ports);
         Ok(outcome)
@@ -205,9 +205,12 @@ fn idle(bench: &mut Bench<'_>) -> Result<Outcome> {
 }
 
 /// One port that carries nothing is removed, added again and put into another VLAN, over and over.
-fn changes(bench: &mut Bench<'_>) -> Result<Outcome> {
+fn changes(bench: &mut Bench<'_>, rate: Option<u64>) -> Result<Outcome> {
     let port = bench.rig.idle_ports.first().cloned().context("no port to change: give --ports=3 or more")?;
-    let rate = known_no_loss(bench)? * CHANGING_SHARE;
+    let rate = match rate {
+        Some(rate) => rate as f64,
+        None => known_no_loss(bench)? * CHANGING_SHARE,
+    };
     bench.generator(0, BULK_BATCH)?;
     let seconds = f64::from(bench.common.seconds);
     let times = RefCell::new(Vec::new());
@@ -216,7 +219,8 @@ fn changes(bench: &mut Bench<'_>) -> Result<Outcome> {
         let cycle = [Change::Delete(&port), Change::Add(&port), Change::Tag(&port, 7)];
         for change in cycle.iter().cycle().take(CHANGES_MAX) {
             bench.interrupt.check()?;
-            if Instant::now() >= end && !matches!(change, Change::Tag(..)) {
+            // A cycle that has begun is ended: the next one finds the port where it was.
+            if Instant::now() >= end && matches!(change, Change::Delete(_)) {
                 break;
             }
             let begin = Instant::now();

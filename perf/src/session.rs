@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::arguments::Common;
 use crate::bench::Bench;
 use crate::dut::{Kind, NotPossible};
-use crate::load::Load;
+use crate::load::{Load, Size};
 use crate::measure::{Measure, Outcome};
 use crate::netns;
 use crate::process::{Interrupt, Priority};
@@ -120,7 +120,8 @@ impl<'a> Session<'a> {
         let bin_dir = cell.variant.as_ref().map_or(self.bin_dir.as_path(), |(_, folder)| folder);
         let (load, mtu) = match &cell.work {
             Work::Frames(load, _) => (*load, load.size.max().saturating_sub(14).max(1500)),
-            Work::Streams(mtu, _) => (Load::default(), *mtu),
+            // The size is that of the longest frame.
+            Work::Streams(mtu, _) => (Load { size: Size::Octets(mtu + 14), ..Load::default() }, *mtu),
         };
         let (dut, empty) = (cell.dut, Outcome::default());
         let blank = Record {
