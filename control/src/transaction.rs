@@ -15,7 +15,9 @@ mod condition;
 mod integrity;
 mod mutation;
 mod operations;
+pub(crate) use condition::ColumnRef;
 pub use condition::Condition;
+pub(crate) use operations::is_id;
 pub use operations::{Context, Outcome, execute};
 
 /// Why an operation failed, in the words of RFC 7047.

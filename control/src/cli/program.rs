@@ -9,7 +9,7 @@ use super::snapshot::Snapshot;
 use super::table::Action;
 use super::transaction::Transaction;
 use super::{DATABASE, DB_VARIABLE, print, snapshot};
-use crate::schema::DatabaseSchema;
+use crate::schema::{DatabaseSchema, vswitch};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -151,9 +151,17 @@ impl Program {
         Ok((0..tables.len()).map(rows).collect())
     }
 
+    /// The daemon's schema, which is only sent if it is not ours.
+    fn schema(&self, client: &mut Client) -> Result<DatabaseSchema, Stop> {
+        let schema = client.call("get_schema", json!([DATABASE, vswitch::DIGEST]));
+        match schema.map_err(|error| self.explain(error))? {
+            Value::Null => Ok(vswitch::schema()),
+            json => DatabaseSchema::from_json(&json).map_err(|error| Stop::new(error.to_string())),
+        }
+    }
+
     fn commands(&self, client: &mut Client, invocation: &Invocation) -> Result<Committed, Stop> {
-        let schema = client.call("get_schema", json!([DATABASE])).map_err(|error| self.explain(error))?;
-        let schema = DatabaseSchema::from_json(&schema).map_err(|error| Stop::new(error.to_string()))?;
+        let schema = self.schema(client)?;
         let needs = Needs::of(schema, &invocation.commands)?;
         self.warn(&needs.warnings);
         let waits = invocation.commands.iter().any(|command| command.name == "wait-until");

@@ -8,9 +8,11 @@
 use super::frame::Splitter;
 use super::lock::Locks;
 use super::message::{self, Message};
+use super::methods;
 use super::monitor::Monitor;
 use super::{Daemon, GROUP_BYTES_MAX, GROUP_MAX, PER_SESSION_MAX, Peer, QUEUE_BUSY, QUEUE_MAX, server_database};
 use crate::database::{Database, Delta};
+use crate::schema::vswitch;
 use crate::store::{Reply, Request, Store};
 use crate::transaction::OperationError;
 use serde_json::Value;
@@ -75,6 +77,10 @@ pub struct Hub {
     pub(super) store: Rc<RefCell<Store>>,
     pub(super) daemon: Rc<RefCell<dyn Daemon>>,
     pub(super) server_database: Database,
+    /// Another one after each start.
+    pub(super) server_id: Uuid,
+    /// The database is that of [`vswitch::schema`].
+    pub(super) serves_own_schema: bool,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) locks: Locks,
     /// Transactions for the next [`Hub::commit`], and the bytes of their requests.
@@ -92,9 +98,23 @@ impl Hub {
     pub fn new(store: Rc<RefCell<Store>>, daemon: Rc<RefCell<dyn Daemon>>) -> Hub {
         store.borrow_mut().watch();
         let server_database = server_database::build(store.borrow().database().schema());
+        let serves_own_schema = *store.borrow().database().schema() == vswitch::schema();
         let (sessions, locks) = (BTreeMap::new(), Locks::default());
         let (gathered, to_commit, timer) = (Vec::new(), Rc::default(), Rc::default());
-        Hub { store, daemon, server_database, sessions, locks, gathered, gathered_bytes: 0, to_commit, last: 0, timer }
+        Hub {
+            store,
+            daemon,
+            server_database,
+            server_id: Uuid::new_v4(),
+            serves_own_schema,
+            sessions,
+            locks,
+            gathered,
+            gathered_bytes: 0,
+            to_commit,
+            last: 0,
+            timer,
+        }
     }
 
     /// A client connected. `wake` is told when there is output for it.
@@ -307,9 +327,7 @@ impl Hub {
                     if let Some(delta) = changed.then(|| deltas.pop_front()).flatten() {
                         self.tell_monitors(&delta);
                     }
-                    if !transaction.id.is_null() {
-                        self.send(transaction.session, &message::result(&transaction.id, Value::Array(results)));
-                    }
+                    self.send(transaction.session, &message::result(&transaction.id, Value::Array(results)));
                     if changed {
                         any = true;
                         self.daemon.borrow_mut().committed(transaction.peer);
@@ -323,7 +341,9 @@ impl Hub {
     fn wait(&mut self, mut transaction: Waiting, limit: Option<Duration>) {
         let Some(session) = self.sessions.get_mut(&transaction.session) else { return };
         if session.waiting.iter().any(|waiting| waiting.id == transaction.id) {
-            let error = OperationError::syntax("duplicate request ID").to_json();
+            let database = Value::from(self.store.borrow().database().schema().name.as_str());
+            let params = [database].into_iter().chain(transaction.operations).collect();
+            let error = OperationError::syntax(methods::DUPLICATE_REQUEST).about(&params).to_json();
             session.send(&message::error(&transaction.id, error));
             return;
         }

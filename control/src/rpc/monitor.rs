@@ -3,8 +3,8 @@
 
 use crate::database::{Database, Delta, Row, TableId};
 use crate::datum::{Datum, no_names};
-use crate::schema::{AtomType, BaseType, ColumnType, TableSchema};
-use crate::transaction::{Condition, OperationError};
+use crate::schema::{ColumnType, TableSchema};
+use crate::transaction::{ColumnRef, Condition, OperationError};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,18 +36,14 @@ type Select = [bool; 4];
 #[derive(Debug)]
 struct Column {
     name: String,
-    /// `None`: `_version`.
-    at: Option<usize>,
+    at: ColumnRef,
     kind: ColumnType,
     select: Select,
 }
 
 impl Column {
     fn value<'a>(&self, row: &'a Row) -> Cow<'a, Datum> {
-        match self.at {
-            Some(at) => Cow::Borrowed(&row.columns[at]),
-            None => Cow::Owned(Datum::from(row.version)),
-        }
+        self.at.value(row)
     }
 }
 
@@ -79,9 +75,8 @@ impl Monitor {
         database: &Database,
         version: Version,
     ) -> Result<Monitor, OperationError> {
-        let requests = requests.as_object();
-        let requests =
-            requests.ok_or_else(|| OperationError::syntax("monitor requests must be an object of tables"))?;
+        let wrong = || OperationError::syntax("monitor-requests must be object").about(requests);
+        let requests = requests.as_object().ok_or_else(wrong)?;
         let mut tables = BTreeMap::new();
         for (name, requests) in requests {
             let Some(table) = database.table_id(name) else {
@@ -146,34 +141,37 @@ impl Monitor {
     }
 
     /// `monitor_cond_change`: other conditions, a new name. Yields the notification about rows that are
-    /// watched from now on, or no longer, still under the old name.
+    /// watched from now on, or no longer, under the new name.
     pub(super) fn change_conditions(
         &mut self,
         id: Value,
         requests: &Value,
         database: &Database,
     ) -> Result<Option<(&'static str, Value)>, OperationError> {
-        if self.version == Version::Update {
-            return Err(OperationError::syntax("this monitor has no conditions: it was not made by monitor_cond"));
-        }
-        let requests = requests.as_object();
-        let requests = requests.ok_or_else(|| OperationError::syntax("conditions must be an object of tables"))?;
+        let wrong = || OperationError::syntax("monitor-cond-change-requests must be object");
+        let requests = requests.as_object().ok_or_else(wrong)?;
         let mut changed = BTreeMap::new();
         for (name, requests) in requests {
-            let Some(table) = database.table_id(name).filter(|table| self.tables.contains_key(table)) else {
-                return Err(OperationError::syntax(format!("table {name} is not monitored")));
-            };
+            let table = database.table_id(name);
+            let table = table.ok_or_else(|| OperationError::syntax(format!("no table named {name}")))?;
+            if !self.tables.contains_key(&table) {
+                return Err(OperationError::syntax(format!("no table named {name} in monitor session")));
+            }
             let schema = database.tables()[table].schema();
+            let no_array = || OperationError::syntax(format!("table {name} no monitor-cond-change JSON array"));
             let mut conditions = Vec::new();
-            let requests = requests.as_array().map_or(std::slice::from_ref(requests), Vec::as_slice);
-            for request in requests {
-                let allowed = |(name, _): (&String, &Value)| name == "where";
-                if !request.as_object().is_some_and(|members| members.iter().all(allowed)) {
-                    return Err(OperationError::syntax("only \"where\" can be changed"));
+            for request in requests.as_array().ok_or_else(no_array)? {
+                let known: &[Member] = &[("columns", Value::is_array), ("where", Value::is_array)];
+                let members = members(request, &format!("table {name}"), known)?;
+                if members.contains_key("columns") {
+                    return Err(OperationError::syntax("changing columns is unsupported").about(request));
                 }
-                conditions.extend(conditions_from_json(request, schema)?);
+                conditions.extend(conditions_from_json(members, schema)?);
             }
             changed.insert(table, conditions);
+        }
+        if self.version == Version::Update {
+            changed.clear(); // such a monitor has no conditions, as in ovsdb-server
         }
         let mut updates = Updates::default();
         for (table, conditions) in changed {
@@ -188,9 +186,8 @@ impl Monitor {
                 }
             }
         }
-        let notification = self.notification(updates, Uuid::nil());
         self.id = id;
-        Ok(notification)
+        Ok(self.notification(updates, Uuid::nil()))
     }
 }
 
@@ -209,51 +206,39 @@ impl Updates {
 impl TableMonitor {
     /// Adds one request to what is watched of the table.
     fn add(&mut self, request: &Value, schema: &TableSchema, version: Version) -> Result<(), OperationError> {
-        let object = request.as_object();
-        let object = object.ok_or_else(|| OperationError::syntax("a monitor request must be an object"))?;
-        let conditional = version != Version::Update;
-        let known = |name: &str| matches!(name, "columns" | "select") || (name == "where" && conditional);
-        if let Some(name) = object.keys().find(|name| !known(name)) {
-            return Err(OperationError::syntax(format!("Member '{name}' is present but not allowed here.")));
-        }
-        let select = select_from_json(object.get("select"), &schema.name)?;
+        let known: &[Member] =
+            &[("where", Value::is_array), ("columns", Value::is_array), ("select", Value::is_object)];
+        let known = if version == Version::Update { &known[1..] } else { known };
+        let members = members(request, &format!("table {}", schema.name), known)?;
+        let select = select_from_json(members.get("select"), &schema.name)?;
         for (wanted, all) in select.iter().zip(&mut self.select) {
             *all |= wanted;
         }
-        match object.get("columns") {
+        match members.get("columns") {
             None => {
-                for column in schema.columns() {
-                    self.add_column(&column.name, schema, select)?;
-                }
-            }
-            Some(columns) => {
-                let names = columns.as_array().map(|names| names.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-                let names = names.flatten().ok_or_else(|| OperationError::syntax("array of column names expected"))?;
-                // The UUID is told of every row anyway.
-                for name in names.into_iter().filter(|name| *name != "_uuid") {
+                for name in schema.columns().iter().map(|column| column.name.as_str()).chain(["_version"]) {
                     self.add_column(name, schema, select)?;
                 }
             }
+            Some(columns) => {
+                let wrong = || OperationError::syntax("array of column names expected").about(columns);
+                for name in columns.as_array().into_iter().flatten() {
+                    let name = name.as_str().ok_or_else(wrong)?;
+                    self.add_column(name, schema, select).map_err(|error| error.about(columns))?;
+                }
+            }
         }
-        self.conditions.extend(conditions_from_json(request, schema)?);
+        self.conditions.extend(conditions_from_json(members, schema)?);
         Ok(())
     }
 
     fn add_column(&mut self, name: &str, schema: &TableSchema, select: Select) -> Result<(), OperationError> {
-        let (at, kind) = match schema.column_index(name) {
-            Some(at) => (Some(at), schema.columns()[at].kind.clone()),
-            None if name == "_version" => {
-                (None, ColumnType { key: BaseType::of(AtomType::Uuid), value: None, min: 1, max: 1 })
-            }
-            None => {
-                let details = format!("{name} is not a valid column name in table {}", schema.name);
-                return Err(OperationError::syntax(details));
-            }
-        };
+        let unknown = |_| OperationError::syntax(format!("{name} is not a valid column name"));
+        let at = ColumnRef::find(schema, name).map_err(unknown)?;
         if self.columns.iter().any(|column| column.at == at) {
             return Err(OperationError::syntax(format!("column {name} mentioned more than once")));
         }
-        self.columns.push(Column { name: name.to_owned(), at, kind, select });
+        self.columns.push(Column { name: name.to_owned(), at, kind: at.kind(schema), select });
         Ok(())
     }
 
@@ -321,35 +306,34 @@ impl TableMonitor {
     }
 }
 
-fn select_from_json(json: Option<&Value>, table: &str) -> Result<Select, OperationError> {
-    let mut select = [true; 4];
-    let Some(json) = json else { return Ok(select) };
-    let object = json.as_object().ok_or_else(|| OperationError::syntax("\"select\" must be an object"))?;
-    for (name, value) in object {
-        let kind = ["initial", "insert", "delete", "modify"].iter().position(|kind| kind == name);
-        match (kind, value) {
-            (Some(kind), Value::Bool(wanted)) => select[kind] = *wanted,
-            (Some(_), _) => {
-                let details = format!("Type mismatch for member '{name}': it must be true or false.");
-                return Err(OperationError::syntax(details));
-            }
-            (None, _) => {
-                let details = format!("Parsing table {table} select: Member '{name}' is present but not allowed here.");
-                return Err(OperationError::syntax(details));
-            }
+/// A member's name, and whether a value is of its type.
+type Member = (&'static str, fn(&Value) -> bool);
+
+/// The members of an object, which must be among those `known`. The errors are ovsdb-server's.
+fn members<'a>(json: &'a Value, what: &str, known: &[Member]) -> Result<&'a Map<String, Value>, OperationError> {
+    let failed = |problem: String| OperationError::syntax(format!("Parsing {what} failed: {problem}"));
+    let members = json.as_object().ok_or_else(|| failed("Object expected.".to_owned()))?;
+    for (name, fits) in known {
+        if members.get(*name).is_some_and(|value| !fits(value)) {
+            return Err(failed(format!("Type mismatch for member '{name}'.")).about(json));
         }
     }
-    Ok(select)
+    match members.keys().find(|name| !known.iter().any(|(known, _)| known == name)) {
+        Some(name) => Err(failed(format!("Member '{name}' is present but not allowed here.")).about(json)),
+        None => Ok(members),
+    }
+}
+
+fn select_from_json(json: Option<&Value>, table: &str) -> Result<Select, OperationError> {
+    let Some(json) = json else { return Ok([true; 4]) };
+    let names = ["initial", "insert", "delete", "modify"];
+    let members = members(json, &format!("table {table} select"), &names.map(|name| (name, Value::is_boolean as _)))?;
+    Ok(names.map(|name| members.get(name) != Some(&Value::Bool(false))))
 }
 
 /// Each clause of `where` on its own: one that holds is enough.
-fn conditions_from_json(request: &Value, schema: &TableSchema) -> Result<Vec<Condition>, OperationError> {
-    match request.get("where") {
-        None => Ok(Vec::new()),
-        Some(Value::Array(clauses)) => {
-            let condition = |clause: &Value| Condition::from_json(&json!([clause]), schema, &no_names);
-            clauses.iter().map(condition).collect()
-        }
-        Some(_) => Err(OperationError::syntax("Type mismatch for member 'where': it must be an array.")),
-    }
+fn conditions_from_json(request: &Map<String, Value>, schema: &TableSchema) -> Result<Vec<Condition>, OperationError> {
+    let clauses = request.get("where").and_then(Value::as_array);
+    let condition = |clause: &Value| Condition::from_json(&json!([clause]), schema, &no_names);
+    clauses.into_iter().flatten().map(condition).collect()
 }

@@ -4,6 +4,23 @@
 use super::build::*;
 use super::{DatabaseSchema, TableSchema};
 
+/// Another one for every other schema: of the text that it is made from. A client that has the same one needs not be sent
+/// the schema.
+pub const DIGEST: u64 = digest(include_bytes!("vswitch.rs"), digest(include_bytes!("build.rs"), FNV_START));
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a.
+const fn digest(bytes: &[u8], start: u64) -> u64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let (mut digest, mut at) = (start, 0);
+    while at < bytes.len() {
+        digest = (digest ^ bytes[at] as u64).wrapping_mul(PRIME);
+        at += 1;
+    }
+    digest
+}
+
 /// The schema of the database `Open_vSwitch`.
 pub fn schema() -> DatabaseSchema {
     let tables = [

@@ -10,14 +10,14 @@ use uuid::Uuid;
 
 /// A column of a row, the two that every table has included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum ColumnRef {
+pub(crate) enum ColumnRef {
     Uuid,
     Version,
     Column(usize),
 }
 
 impl ColumnRef {
-    pub(super) fn find(schema: &TableSchema, name: &str) -> Result<ColumnRef, OperationError> {
+    pub(crate) fn find(schema: &TableSchema, name: &str) -> Result<ColumnRef, OperationError> {
         match name {
             "_uuid" => Ok(ColumnRef::Uuid),
             "_version" => Ok(ColumnRef::Version),
@@ -35,14 +35,14 @@ impl ColumnRef {
         ColumnRef::find(schema, name).map_err(|error| error.about(json))
     }
 
-    pub(super) fn kind(self, schema: &TableSchema) -> ColumnType {
+    pub(crate) fn kind(self, schema: &TableSchema) -> ColumnType {
         match self {
             ColumnRef::Column(at) => schema.columns()[at].kind.clone(),
             _ => ColumnType { key: BaseType::of(AtomType::Uuid), value: None, min: 1, max: 1 },
         }
     }
 
-    pub(super) fn value(self, row: &Row) -> std::borrow::Cow<'_, Datum> {
+    pub(crate) fn value(self, row: &Row) -> std::borrow::Cow<'_, Datum> {
         use std::borrow::Cow;
         match self {
             ColumnRef::Uuid => Cow::Owned(Datum::from(row.uuid)),

@@ -142,7 +142,7 @@ fn mismatch(name: &str) -> OperationError {
 }
 
 /// `<id>` of RFC 7047: a name that starts with a letter or an underscore.
-fn is_id(name: &str) -> bool {
+pub(crate) fn is_id(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
