@@ -1,6 +1,6 @@
 //! Does shunt hold its floors? All comparisons in one run, alternating, one table at the end.
 //!
-//! [`plan`] says what is compared; the numbers are in `perf/floors.txt`.
+//! [`plan`](crate::plan) says what is compared; the numbers are in `perf/floors.txt`.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,150 +8,21 @@ use std::io::Write;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::arguments::{Exchange, Floors};
+use crate::arguments::Floors;
 use crate::dut::Kind;
 use crate::html;
-use crate::load::{Load, Vlan};
-use crate::measure::Measure;
+use crate::plan::{Floor, Source, Term, plan};
 use crate::record::Record;
 use crate::session::{Cell, Session, Work};
 use crate::statistics::{Summary, paired_ratios};
-use crate::stream::Stream;
 
 const NUMBERS: &str = include_str!("../floors.txt");
-
-/// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Source {
-    Frames(Load, Measure),
-    Streams(u32, Stream),
-}
-
-/// A value: of which device, from where, which figure.
-#[derive(Clone, Copy, Debug)]
-struct Term {
-    dut: Kind,
-    source: Source,
-    figure: &'static str,
-}
-
-/// One comparison.
-#[derive(Clone, Copy, Debug)]
-struct Floor {
-    name: &'static str,
-    what: &'static str,
-    value: Term,
-    /// What it is divided by, if it is a ratio.
-    base: Option<Term>,
-}
 
 /// What the median is held against.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bound {
     Least(f64),
     Most(f64),
-}
-
-/// All comparisons.
-fn plan() -> Vec<Floor> {
-    use Kind::{AfxdpForwarder, Bridge, OvsAfxdp, Shunt, XdpRedirect};
-    let plain = Load::default();
-    let of = |dut, load, measure, figure| Term { dut, source: Source::Frames(load, measure), figure };
-    let flat = |dut, load| of(dut, load, Measure::Overload, "mpps_received");
-    let no_loss = |dut| of(dut, plain, Measure::NoLoss, "mpps_no_loss");
-    let half = |dut, figure| of(dut, plain, Measure::Latency(50), figure);
-    let wake = |dut, figure| of(dut, plain, Measure::WakeUp, figure);
-    let tcp = |dut, mtu, streams| {
-        let stream = Stream { exchange: Exchange::Tcp, streams };
-        Term { dut, source: Source::Streams(mtu, stream), figure: "gbps_received" }
-    };
-    let many = Load { flows: 1000, macs: 1000, ..plain };
-    let (push, pop) = (Load { vlan: Vlan::Push, ..plain }, Load { vlan: Vlan::Pop, ..plain });
-    let ports = Load { ports: 256, ..plain };
-    let changing = |figure| of(Shunt, Load { ports: 3, ..plain }, Measure::Changes(None), figure);
-    let ratio = |name, what, value, base| Floor { name, what, value, base: Some(base) };
-    let alone = |name, what, value| Floor { name, what, value, base: None };
-    vec![
-        ratio(
-            "overload-ovs",
-            "64 octets, one flow, flat out, beside ovs-afxdp",
-            flat(Shunt, plain),
-            flat(OvsAfxdp, plain),
-        ),
-        ratio("overload-bridge", "the same beside the Linux bridge", flat(Shunt, plain), flat(Bridge, plain)),
-        ratio("no-loss-ovs", "64 octets, one flow, without loss, beside ovs-afxdp", no_loss(Shunt), no_loss(OvsAfxdp)),
-        ratio("no-loss-bridge", "the same beside the Linux bridge", no_loss(Shunt), no_loss(Bridge)),
-        alone("no-loss-loss", "share of frames lost at that rate", of(Shunt, plain, Measure::NoLoss, "loss")),
-        ratio(
-            "forwarder-share",
-            "flat out beside a plain AF_XDP forwarder",
-            flat(Shunt, plain),
-            flat(AfxdpForwarder, plain),
-        ),
-        ratio(
-            "forwarder-redirect",
-            "that forwarder beside XDP redirect",
-            flat(AfxdpForwarder, plain),
-            flat(XdpRedirect, plain),
-        ),
-        ratio("many-flows", "1000 flows over 1000 MACs beside one flow", flat(Shunt, many), flat(Shunt, plain)),
-        ratio("many-flows-ovs", "the same 1000 flows beside ovs-afxdp", flat(Shunt, many), flat(OvsAfxdp, many)),
-        ratio("tag-push", "tag pushed toward an uplink, beside untagged", flat(Shunt, push), flat(Shunt, plain)),
-        ratio("tag-pop", "tag popped from an uplink, beside untagged", flat(Shunt, pop), flat(Shunt, plain)),
-        ratio(
-            "tcp-ovs",
-            "TCP, 1 stream, MTU 1500, beside ovs-afxdp with offloads off",
-            tcp(Shunt, 1500, 1),
-            tcp(OvsAfxdp, 1500, 1),
-        ),
-        ratio("tcp-forwarder", "the same beside the forwarder", tcp(Shunt, 1500, 1), tcp(AfxdpForwarder, 1500, 1)),
-        ratio("tcp-bridge", "the same beside the Linux bridge", tcp(Shunt, 1500, 1), tcp(Bridge, 1500, 1)),
-        ratio("tcp-4-ovs", "TCP, 4 streams, MTU 1500, beside ovs-afxdp", tcp(Shunt, 1500, 4), tcp(OvsAfxdp, 1500, 4)),
-        ratio("tcp-9000", "TCP, 1 stream, MTU 9000 beside MTU 1500", tcp(Shunt, 9000, 1), tcp(Shunt, 1500, 1)),
-        alone("rtt-p99", "RTT at half load, 99 %, µs", half(Shunt, "rtt_p99_us")),
-        alone("rtt-p999", "RTT at half load, 99.9 %, µs", half(Shunt, "rtt_p999_us")),
-        ratio(
-            "rtt-p99-ovs",
-            "RTT at half load, 99 %, beside ovs-afxdp at half of its own",
-            half(Shunt, "rtt_p99_us"),
-            half(OvsAfxdp, "rtt_p99_us"),
-        ),
-        ratio("rtt-p999-ovs", "the same, 99.9 %", half(Shunt, "rtt_p999_us"), half(OvsAfxdp, "rtt_p999_us")),
-        alone("idle-cpu", "idle: % of one core", of(Shunt, plain, Measure::Idle, "idle_cpu_percent")),
-        alone("wake-up", "one frame to an idle switch and back, median, µs", wake(Shunt, "rtt_p50_us")),
-        alone("wake-up-p99", "the same, 99 %, µs", wake(Shunt, "rtt_p99_us")),
-        ratio(
-            "ports-256",
-            "256 ports, 2 of them busy, beside 2 ports, flat out",
-            flat(Shunt, ports),
-            flat(Shunt, plain),
-        ),
-        alone(
-            "port-memory",
-            "memory of the daemon, KiB a port",
-            of(Shunt, ports, Measure::Overload, "user_kib_per_port"),
-        ),
-        alone(
-            "port-kernel-memory",
-            "memory of the kernel, KiB a port",
-            of(Shunt, ports, Measure::Overload, "kernel_kib_per_port"),
-        ),
-        alone(
-            "port-add",
-            "shuntctl add-port with up to 256 ports, median, ms",
-            of(Shunt, ports, Measure::Overload, "add_port_ms"),
-        ),
-        alone(
-            "change-lost",
-            "frames that other ports lose a change, at 90 % of the rate without loss",
-            changing("lost_per_change"),
-        ),
-        alone(
-            "change-overload",
-            "flat out while the configuration changes, beside without",
-            changing("overload_ratio"),
-        ),
-    ]
 }
 
 /// `shunt-perf floors`.
@@ -366,6 +237,7 @@ fn bounds(text: &str) -> Result<Vec<(String, Bound)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Load;
     use crate::record::tests::record;
 
     #[test]

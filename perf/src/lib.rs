@@ -22,6 +22,7 @@ pub mod load;
 pub mod measure;
 pub mod memory;
 pub mod netns;
+mod plan;
 pub mod process;
 pub mod record;
 pub mod report;
