@@ -21,6 +21,15 @@ pub struct Usage {
     pub idle: f64,
 }
 
+impl Usage {
+    /// All shares times `factor`.
+    pub fn scaled(&self, factor: f64) -> Self {
+        let Self { core, user, system, irq, steal, idle } = *self;
+        let [user, system, irq, steal, idle] = [user, system, irq, steal, idle].map(|share| share * factor);
+        Self { core, user, system, irq, steal, idle }
+    }
+}
+
 /// The kernel's tick counters of all cores, and of this program with all that it has started, at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {

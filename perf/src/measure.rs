@@ -103,17 +103,12 @@ impl Measure {
 impl From<Window> for Outcome {
     fn from(window: Window) -> Self {
         let mega = 1e6 * window.seconds;
-        let million = window.received.max(1) as f64 / 1e6;
-        let busy = |share: fn(&Usage) -> f64| window.cpu.iter().map(share).sum::<f64>() * window.seconds / million;
         let figures = Figures::from([
             ("mpps_offered", window.offered as f64 / mega),
             ("mpps_received", window.received as f64 / mega),
             ("gbps_received", window.octets as f64 * 8.0 / 1000.0 / mega),
             ("loss", window.loss()),
             ("foreign_frames", window.foreign as f64),
-            ("user_s_per_mpkt", busy(|usage| usage.user)),
-            ("system_s_per_mpkt", busy(|usage| usage.system)),
-            ("irq_s_per_mpkt", busy(|usage| usage.irq)),
         ]);
         Self { figures, curve: Vec::new(), seconds: window.seconds, cpu: window.cpu, others: window.others }
     }

@@ -1,6 +1,8 @@
 //! What does one measurement say to a program?
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -8,7 +10,7 @@ use crate::arguments::{Common, SinkKind};
 use crate::cpu::Usage;
 use crate::dut::Kind;
 use crate::load::Load;
-use crate::process::NICENESS;
+use crate::process::{self, NICENESS};
 use crate::rig::Device;
 
 /// Named values; the name ends with the unit.
@@ -44,6 +46,9 @@ pub struct Record {
     pub curve: Vec<(f64, f64)>,
     /// What each core did during the measurement.
     pub cpu: Vec<Usage>,
+    /// The same in seconds for a million frames that arrived, if frames were counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cpu_s_per_mpkt: Vec<Usage>,
     /// Cores' worth of time that other programs took meanwhile.
     pub others: f64,
     /// Counters of lost frames that grew; some count the same frame twice.
@@ -61,6 +66,8 @@ pub struct Settings {
     pub kernel: String,
     /// The processor's name.
     pub processor: String,
+    /// The revision that the programs were built in, as `git describe` names it, if they are in a repository.
+    pub revision: Option<String>,
     /// The generator's core.
     pub generator_core: usize,
     /// The core given to the device under test.
@@ -79,10 +86,11 @@ pub struct Settings {
 
 impl Settings {
     /// Those of this machine and run; the devices are read later, when the switch has had its way with them.
-    pub fn new(common: &Common) -> Result<Self> {
+    pub fn new(common: &Common, bin_dir: &Path) -> Result<Self> {
         Ok(Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             processor: processor()?,
+            revision: revision(bin_dir),
             generator_core: common.generator_core,
             worker_core: common.worker_core,
             sink: common.sink,
@@ -99,6 +107,13 @@ impl Record {
     pub fn is_disturbed(&self) -> bool {
         self.others > DISTURBED_CORES || self.cpu.iter().any(|usage| usage.steal > DISTURBED_CORES)
     }
+}
+
+/// None for programs that were installed.
+fn revision(folder: &Path) -> Option<String> {
+    let mut git = Command::new("git");
+    let words = process::run(git.arg("-C").arg(folder).args(["describe", "--always", "--dirty"])).ok()?;
+    Some(words.trim().to_owned())
 }
 
 /// The first `model name` of `/proc/cpuinfo`.
@@ -132,12 +147,14 @@ pub(crate) mod tests {
             figures: figures.iter().copied().collect(),
             curve: Vec::new(),
             cpu: vec![Usage { core: 0, user: 0.1, system: 0.2, irq: 0.7, steal: 0.0, idle: 0.0 }],
+            cpu_s_per_mpkt: Vec::new(),
             others: if round == 2 { 0.4 } else { 0.01 },
             losses: BTreeMap::from([("port1 rx_queue_0_drops".to_owned(), 7), ("port2 tx_errors".to_owned(), 1)]),
             switch: BTreeMap::new(),
             rig: Settings {
                 kernel: "6.18".to_owned(),
                 processor: "a fast one".to_owned(),
+                revision: None,
                 generator_core: 0,
                 worker_core: 1,
                 sink: SinkKind::Tc,

@@ -23,11 +23,12 @@ pub fn line(record: &Record) -> String {
     let figures = record.figures.iter().filter(|(name, value)| is_telling(name) && **value != 0.0);
     let figures: Vec<String> = figures.map(|(name, value)| format!("{name} {}", short(*value))).collect();
     format!(
-        "round {} {:<16} {:<16} {}: {}  {}{}",
+        "round {} {:<16} {:<16} {}{}: {}  {}{}",
         record.round,
         record.variant.clone().unwrap_or_else(|| record.dut.name()),
         record.measure,
         record.load,
+        if record.mtu == 1500 { String::new() } else { format!(", MTU {}", record.mtu) },
         figures.join(", "),
         cores(&record.cpu),
         if record.is_disturbed() { format!("  disturbed: {:.2} cores", record.others) } else { String::new() }
@@ -36,7 +37,7 @@ pub fn line(record: &Record) -> String {
 
 /// Whether a figure belongs into the line that a person watches.
 fn is_telling(name: &str) -> bool {
-    !name.ends_with("_per_mpkt") && !name.starts_with("one_way") && !matches!(name, "samples" | "trials")
+    !name.starts_with("one_way") && !matches!(name, "samples" | "trials")
 }
 
 /// A value with three digits that matter.

@@ -115,9 +115,9 @@ impl<'a> Session<'a> {
     }
 
     fn run_cell(&self, cell: &Cell, round: u32, records: &mut Vec<Record>) -> Result<()> {
-        let rig = Settings::new(self.common)?;
         let variant = cell.variant.as_ref().map(|(name, _)| name.clone());
         let bin_dir = cell.variant.as_ref().map_or(self.bin_dir.as_path(), |(_, folder)| folder);
+        let rig = Settings::new(self.common, bin_dir)?;
         let (load, mtu) = match &cell.work {
             Work::Frames(load, _) => (*load, load.size.max().saturating_sub(14).max(1500)),
             // The size is that of the longest frame.
@@ -135,6 +135,7 @@ impl<'a> Session<'a> {
             figures: empty.figures,
             curve: empty.curve,
             cpu: empty.cpu,
+            cpu_s_per_mpkt: Vec::new(),
             others: empty.others,
             losses: BTreeMap::new(),
             switch: BTreeMap::new(),
@@ -168,7 +169,10 @@ impl<'a> Session<'a> {
 
 fn filled(blank: &Record, measure: String, outcome: Outcome, rig: &Rig) -> Result<Record> {
     let Outcome { figures, curve, seconds, cpu, others } = outcome;
-    let mut record = Record { measure, figures, curve, seconds, cpu, others, ..blank.clone() };
+    let per_million = figures.get("mpps_received").map(|mpps| 1.0 / mpps);
+    let per_million = per_million.filter(|factor| factor.is_finite());
+    let cpu_s_per_mpkt = cpu.iter().filter_map(|usage| Some(usage.scaled(per_million?))).collect();
+    let mut record = Record { measure, figures, curve, seconds, cpu, cpu_s_per_mpkt, others, ..blank.clone() };
     record.rig.devices = rig.describe()?;
     Ok(record)
 }

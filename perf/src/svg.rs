@@ -7,10 +7,16 @@ const LEFT: f64 = 170.0;
 const RIGHT: f64 = 110.0;
 const BAR: f64 = 26.0;
 const HEIGHT: f64 = 320.0;
-const TOP: f64 = 16.0;
+const TOP: f64 = 30.0;
 const BOTTOM: f64 = 46.0;
 /// Colours that people with any kind of sight can tell apart (Okabe and Ito).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
+
+/// The same device has the same colour in all pictures.
+fn colour(name: &str, number: usize) -> &'static str {
+    let known = ["shunt", "ovs-afxdp", "bridge", "afxdp-forwarder", "xdp-redirect", "ovs-packet"];
+    COLOURS[known.iter().position(|known| *known == name).unwrap_or(number % COLOURS.len())]
+}
 
 /// One bar: its name, and least, median and most.
 pub struct Bar {
@@ -64,7 +70,7 @@ pub fn bars(bars: &[Bar]) -> String {
             y + 4.0,
             x - LEFT,
             BAR - 8.0,
-            COLOURS[number % COLOURS.len()],
+            colour(&bar.name, number),
             at(bar.min),
             at(bar.max),
             at(bar.min),
@@ -115,7 +121,7 @@ pub fn lines(lines: &[Line], ticks: &[(f64, String)], scale: Scale, unit: &str) 
         let _ = write!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="middle">{}</text>"#, escape(name));
     }
     for (number, line) in lines.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
+        let colour = colour(&line.name, number);
         let points: Vec<String> =
             line.points.iter().map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value))).collect();
         let (left, top) = (WIDTH - LEFT + 10.0, TOP + 18.0 * number as f64 + 8.0);

@@ -16,7 +16,8 @@ measure throughput --dut=shunt,ovs-afxdp,ovs-packet,bridge,xdp-redirect,afxdp-fo
 for dut in shunt ovs-afxdp ovs-packet bridge xdp-redirect afxdp-forwarder; do
     has ".dut == \"$dut\" and .size == 64 and .mpps_offered > 0 and .mpps_received > 0 and (.loss | type) == \"number\""
 done
-check "each tells how it was measured" jq -es 'all(.[]; .rig.kernel and .rig.processor and (.cpu | length > 0) and .switch.version
+check "each tells how it was measured" jq -es 'all(.[]; .rig.kernel and .rig.processor and (.cpu | length > 0) and (.cpu_s_per_mpkt | length > 0)
+    and .rig.loss_max and .switch.version
     and (.rig.devices | length == 4 and all(.[]; .rx_queues == 1 and (.offloads | length) > 0)))' "$OUT/one.jsonl"
 
 measure throughput --dut=shunt --size=imix,9000 --flows=100 --macs=100 --ports=4
