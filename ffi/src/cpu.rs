@@ -38,7 +38,7 @@ pub fn cycles() -> u64 {
 
 /// Has the cache line at `address` fetched. Any address will do: nothing is read.
 #[inline]
-pub(crate) fn prefetch(address: *const u8) {
+pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: PREFETCHT0 is part of x86-64 and never faults.
     unsafe {

@@ -66,12 +66,51 @@ impl Faults {
     }
 }
 
-/// A received piece of a packet: a frame, and where in it the octets are. Checked: they lie inside the chunk.
+/// A received piece of a packet: like a [`Frame`] the only handle to its chunk. Made here only, and checked: the octets lie
+/// inside a chunk of the queue.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(crate) frame: Frame,
-    pub(crate) offset: u32,
-    pub(crate) len: u32,
+    /// Offset of the first octet in the area.
+    addr: u64,
+    len: u32,
+    /// Further pieces of the packet follow.
+    more: bool,
+}
+
+impl Segment {
+    /// The frame that the octets are in.
+    #[inline]
+    pub(crate) fn into_frame(self, chunk_bytes: u32) -> Frame {
+        Frame::of_segment(split(self.addr, chunk_bytes).0)
+    }
+
+    #[inline]
+    pub(crate) fn addr(&self) -> u64 {
+        self.addr
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn more(&self) -> bool {
+        self.more
+    }
+}
+
+/// The piece that is a whole packet, as nearly all are. None, and nothing changed, if it is not or something is wrong.
+#[inline(always)]
+pub(crate) fn whole(descriptor: Descriptor, lent: &mut Lent, chunk_bytes: u32) -> Option<Segment> {
+    let Descriptor { addr, len, options } = descriptor;
+    let (chunk, offset) = split(addr, chunk_bytes);
+    if len.wrapping_sub(1) >= chunk_bytes - offset || options & libc::XDP_PKT_CONTD != 0 {
+        return None;
+    }
+    // The frame lives on as the segment.
+    let _ = lent.redeem(chunk)?;
+    Some(Segment { addr, len, more: false })
 }
 
 /// Checks a descriptor of the receive ring. A frame that is ours again comes back even if its length makes no sense.
@@ -81,26 +120,31 @@ pub(crate) fn received(
     lent: &mut Lent,
     chunk_bytes: u32,
 ) -> Result<Segment, (Fault, Option<Frame>)> {
-    let (chunk, offset) = split(descriptor.addr, chunk_bytes).map_err(|fault| (fault, None))?;
-    let frame = lent.redeem(chunk).map_err(|fault| (fault, None))?;
-    if descriptor.len == 0 || descriptor.len > chunk_bytes - offset {
+    let Descriptor { addr, len, options } = descriptor;
+    let (chunk, offset) = split(addr, chunk_bytes);
+    let frame = lent.redeem(chunk).ok_or_else(|| (lent.fault(chunk), None))?;
+    if len == 0 || len > chunk_bytes - offset {
         return Err((Fault::Length, Some(frame)));
     }
-    Ok(Segment { frame, offset, len: descriptor.len })
+    Ok(Segment { addr, len, more: options & libc::XDP_PKT_CONTD != 0 })
 }
 
 /// Checks an address of the completion ring.
-#[inline]
-pub(crate) fn completed(addr: u64, lent: &mut Lent, chunk_bytes: u32) -> Result<Frame, Fault> {
-    lent.redeem(split(addr, chunk_bytes)?.0)
+#[inline(always)]
+pub(crate) fn completed(addr: u64, lent: &mut Lent, chunk_bytes: u32) -> Option<Frame> {
+    lent.redeem(split(addr, chunk_bytes).0)
+}
+
+/// What is wrong with an address of the completion ring that is not that of a frame.
+#[cold]
+pub(crate) fn fault(addr: u64, lent: &Lent, chunk_bytes: u32) -> Fault {
+    lent.fault(split(addr, chunk_bytes).0)
 }
 
 /// The address as chunk and offset. An aligned area's chunk sizes are powers of two.
 #[inline]
-fn split(addr: u64, chunk_bytes: u32) -> Result<(u32, u32), Fault> {
-    let chunk = addr >> chunk_bytes.trailing_zeros();
-    let offset = addr as u32 & (chunk_bytes - 1);
-    Ok((u32::try_from(chunk).map_err(|_| Fault::Foreign)?, offset))
+fn split(addr: u64, chunk_bytes: u32) -> (u64, u32) {
+    (addr >> chunk_bytes.trailing_zeros(), addr as u32 & (chunk_bytes - 1))
 }
 
 #[cfg(test)]
@@ -117,8 +161,9 @@ mod tests {
     }
 
     fn fault_of(addr: u64, len: u32) -> (Fault, bool) {
-        let (fault, frame) =
-            received(Descriptor { addr, len, options: 0 }, &mut all_lent(), 2048).expect_err("hostile");
+        let descriptor = Descriptor { addr, len, options: 0 };
+        assert!(whole(descriptor, &mut all_lent(), 2048).is_none());
+        let (fault, frame) = received(descriptor, &mut all_lent(), 2048).expect_err("hostile");
         (fault, frame.is_some())
     }
 
@@ -140,8 +185,13 @@ mod tests {
         let mut lent = all_lent();
         let descriptor = Descriptor { addr: 5 * 2048 + 256, len: 1792, options: 0 };
         let segment = received(descriptor, &mut lent, 2048).expect("fits to the last octet");
-        assert_eq!((segment.frame.chunk(), segment.offset, segment.len), (5, 256, 1792));
+        assert_eq!((segment.addr, segment.len), (5 * 2048 + 256, 1792));
+        assert_eq!(segment.into_frame(2048).chunk(), 5);
         assert_eq!(received(descriptor, &mut lent, 2048).expect_err("twice").0, Fault::NotLent);
-        assert_eq!(completed(5 * 2048, &mut lent, 2048).expect_err("twice"), Fault::NotLent);
+        assert!(
+            whole(descriptor, &mut lent, 2048).is_none() && completed(5 * 2048, &mut lent, 2048).is_none(),
+            "twice"
+        );
+        assert_eq!(fault(5 * 2048, &lent, 2048), Fault::NotLent);
     }
 }

@@ -15,6 +15,12 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// The frame of a received piece, which ends with it.
+    #[inline]
+    pub(crate) fn of_segment(chunk: u64) -> Self {
+        Self { chunk: chunk as u32 }
+    }
+
     /// The chunk's number in its area.
     #[inline]
     pub(crate) fn chunk(&self) -> u32 {
@@ -27,56 +33,51 @@ pub(crate) fn carve(first: u32, count: u32) -> Vec<Frame> {
     (first..first + count).map(|chunk| Frame { chunk }).collect()
 }
 
-/// Which frames of one side of a queue the kernel has: one bit each.
+/// Which frames of one side of a queue the kernel has: an octet each, which costs less than a bit.
 pub(crate) struct Lent {
     first: u32,
-    count: u32,
-    bits: Box<[u64]>,
-    lent: u32,
+    out: Box<[bool]>,
 }
 
 impl Lent {
     /// The book of the chunks `first..first + count`, none of them lent.
     pub(crate) fn new(first: u32, count: u32) -> Self {
-        Self { first, count, bits: vec![0; count.div_ceil(64) as usize].into(), lent: 0 }
+        Self { first, out: vec![false; count as usize].into() }
     }
 
     /// Ends the frame: its chunk is the kernel's. Returns the chunk's number.
     #[inline]
     pub(crate) fn lend(&mut self, frame: Frame) -> u32 {
-        let (word, bit) = self.place(frame.chunk).expect("frames stay on their side");
-        debug_assert!(self.bits[word] & bit == 0, "two frames for chunk {}", frame.chunk);
-        self.bits[word] |= bit;
-        self.lent += 1;
-        frame.chunk
+        let chunk = frame.chunk;
+        let out = self.out.get_mut(chunk.wrapping_sub(self.first) as usize).expect("frames stay on their side");
+        debug_assert!(!*out, "two frames for chunk {chunk}");
+        *out = true;
+        chunk
     }
 
-    /// The frame of a chunk that the kernel returns.
-    #[inline]
-    pub(crate) fn redeem(&mut self, chunk: u32) -> Result<Frame, Fault> {
-        let (word, bit) = self.place(chunk).ok_or(Fault::Foreign)?;
-        if self.bits[word] & bit == 0 {
-            return Err(Fault::NotLent);
-        }
-        self.bits[word] &= !bit;
-        self.lent -= 1;
-        Ok(Frame { chunk })
+    /// The frame of a chunk that the kernel returns; none if the kernel does not have it.
+    #[inline(always)]
+    pub(crate) fn redeem(&mut self, chunk: u64) -> Option<Frame> {
+        let out = self.out.get_mut(chunk.wrapping_sub(u64::from(self.first)) as usize)?;
+        // The numbers of our chunks fit.
+        std::mem::replace(out, false).then_some(Frame { chunk: chunk as u32 })
     }
 
-    /// How many frames the kernel has.
+    /// What is wrong with a chunk that the kernel cannot return.
+    #[cold]
+    pub(crate) fn fault(&self, chunk: u64) -> Fault {
+        let index = chunk.wrapping_sub(u64::from(self.first));
+        if index < self.out.len() as u64 { Fault::NotLent } else { Fault::Foreign }
+    }
+
+    /// How many frames the kernel has; counts them.
     pub(crate) fn lent(&self) -> u32 {
-        self.lent
+        self.out.iter().filter(|out| **out).count() as u32
     }
 
     /// How many frames this side owns, wherever they are.
     pub(crate) fn total(&self) -> u32 {
-        self.count
-    }
-
-    #[inline]
-    fn place(&self, chunk: u32) -> Option<(usize, u64)> {
-        let index = chunk.checked_sub(self.first).filter(|&index| index < self.count)?;
-        Some(((index / 64) as usize, 1 << (index % 64)))
+        self.out.len() as u32
     }
 }
 
@@ -108,14 +109,16 @@ mod tests {
     fn a_chunk_comes_back_once_and_only_if_lent() {
         let mut lent = Lent::new(100, 70);
         let mut frames = carve(100, 70);
-        assert_eq!(lent.redeem(100).unwrap_err(), Fault::NotLent);
+        assert!(lent.redeem(100).is_none());
+        assert_eq!(lent.fault(100), Fault::NotLent);
         let last = frames.pop().expect("70 frames");
         assert_eq!(lent.lend(last), 169);
         assert_eq!(lent.lent(), 1);
         assert_eq!(lent.redeem(169).expect("lent").chunk(), 169);
-        assert_eq!(lent.redeem(169).unwrap_err(), Fault::NotLent);
-        for foreign in [0, 99, 170, u32::MAX] {
-            assert_eq!(lent.redeem(foreign).unwrap_err(), Fault::Foreign);
+        assert!(lent.redeem(169).is_none());
+        for foreign in [0, 99, 170, u64::MAX, 100 | 1 << 32] {
+            assert!(lent.redeem(foreign).is_none());
+            assert_eq!(lent.fault(foreign), Fault::Foreign);
         }
         assert_eq!(lent.lent(), 0);
     }

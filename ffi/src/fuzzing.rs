@@ -35,13 +35,16 @@ pub fn fuzz_descriptors(octets: &[u8]) {
             5 => kernel.rx.play_index(number() as u32),
             6 => kernel.completion.play_index(number() as u32),
             _ => {
-                for index in 0..rx.receive(usize::from(operation / 8)) {
-                    let packet = rx.packet(index);
+                let held = rx.receive(usize::from(operation / 8));
+                let mut seen = 0;
+                rx.for_each(|packet| {
+                    seen += 1;
                     if let Ok(mut writer) = tx.start(packet.len()) {
-                        packet.segments().iter().for_each(|segment| writer.append(segment));
+                        packet.segments().for_each(|segment| writer.append(segment));
                         writer.commit(None);
                     }
-                }
+                });
+                assert_eq!(seen, held);
                 rx.release();
                 tx.flush();
             }

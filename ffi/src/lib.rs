@@ -32,9 +32,9 @@ pub use attachment::{AttachError, Attachment, QueueOptions, WantedMode, XdpMode,
 pub use error::SyscallError;
 pub use frame::FrameCount;
 pub use kernel::raise_limits;
-pub use packet::{Packet, SEGMENTS_MAX};
+pub use packet::{Packet, SEGMENTS_MAX, Segments};
 pub use program::{Claims, ProgramError, QUEUES_MAX};
 pub use promiscuous::Promiscuous;
 pub use rx::XskRx;
-pub use tx::{ChecksumRequest, Flush, TxRefused, TxState, TxWriter, XskTx};
+pub use tx::{ChecksumRequest, Flush, TxBurst, TxRefused, TxState, TxWriter, XskTx, copy};
 pub use umem::Umem;

@@ -184,14 +184,15 @@ impl<T: Entry> Producer<T> {
     #[inline]
     #[must_use]
     pub fn write(&mut self, entry: T) -> bool {
-        if self.room(1) == 0 {
-            return false;
-        }
-        // SAFETY: the slot is before the consumer's index plus the size, so it is the producer's: the other end does not
-        // read it until the index is published.
-        unsafe { self.ring.entry(self.written).write(entry) };
-        self.written = self.written.wrapping_add(1);
-        true
+        self.slots(1).write(entry)
+    }
+
+    /// Room for `wanted` entries, or as many as there is room for.
+    #[inline]
+    pub fn slots(&mut self, wanted: u32) -> Slots<'_, T> {
+        let left = self.room(wanted).min(wanted);
+        let (first, mask) = (self.ring.entry(0), self.ring.size - 1);
+        Slots { first, mask, left, written: &mut self.written }
     }
 
     /// Shows what was written to the other end.
@@ -237,6 +238,38 @@ impl<T: Entry> Producer<T> {
     }
 }
 
+/// Room for entries of a burst, that need not be looked for one by one.
+pub struct Slots<'a, T: Entry> {
+    first: *mut T,
+    mask: u32,
+    left: u32,
+    written: &'a mut u32,
+}
+
+impl<T: Entry> Slots<'_, T> {
+    /// How many more entries fit.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Writes an entry, which the other end sees after [`Producer::publish`]. Returns false if there is no room.
+    #[inline]
+    #[must_use]
+    pub fn write(&mut self, entry: T) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        // SAFETY: `first` is entry 0 of a ring of `mask + 1` entries, which the producer behind `written` keeps alive. The slot
+        // is before the consumer's index plus the size, so it is the producer's: the other end does not read it until the
+        // index is published.
+        unsafe { self.first.add((*self.written & self.mask) as usize).write(entry) };
+        *self.written = self.written.wrapping_add(1);
+        self.left -= 1;
+        true
+    }
+}
+
 /// The end that reads entries. There is one for a ring.
 pub struct Consumer<T: Entry> {
     ring: Arc<Ring<T>>,
@@ -263,27 +296,51 @@ impl<T: Entry> Consumer<T> {
     /// Reads an entry, if there is one; looks at the other end's index only when what it saw last is used up.
     #[inline]
     pub fn read(&mut self) -> Option<T> {
-        if self.read == self.produced {
-            // Acquire: pairs with the release of the producer index in the kernel's __xskq_prod_submit, so that the entries
-            // are read as written.
-            let produced = self.ring.producer_index().load(Acquire);
-            // Between what we have read and a whole ring after what we have released: an index that goes back would have us
-            // read on for 2^32 entries.
-            let ahead = produced.wrapping_sub(self.released);
-            if ahead > self.ring.size || ahead < self.read.wrapping_sub(self.released) {
-                self.index_faults += 1;
-                return None;
+        let mut entry = None;
+        self.read_while(|next| {
+            entry = Some(next);
+            false
+        });
+        entry
+    }
+
+    /// Hands entries to `f` one by one, as long as that returns true and there are any; looks at the other end's index only
+    /// when what it saw last is used up.
+    #[inline]
+    pub fn read_while(&mut self, mut f: impl FnMut(T) -> bool) {
+        while self.read != self.produced || self.look() {
+            let (first, mask, produced) = (self.ring.entry(0), self.ring.size - 1, self.produced);
+            let mut next = self.read;
+            let mut more = true;
+            while more && next != produced {
+                // SAFETY: the masked index is below the ring's size. The entry is before the producer's index, so it is the
+                // consumer's: the other end does not write it until our index is released. Any bits are a valid `T`.
+                let entry = unsafe { first.add((next & mask) as usize).read() };
+                next = next.wrapping_add(1);
+                more = f(entry);
             }
-            self.produced = produced;
-            if self.read == produced {
-                return None;
+            self.read = next;
+            if !more {
+                break;
             }
         }
-        // SAFETY: the entry is before the producer's index, so it is the consumer's: the other end does not write it until
-        // our index is released. Any bits are a valid `T`.
-        let entry = unsafe { self.ring.entry(self.read).read() };
-        self.read = self.read.wrapping_add(1);
-        Some(entry)
+    }
+
+    /// Looks at the other end's index. True if there is something to read.
+    #[inline]
+    fn look(&mut self) -> bool {
+        // Acquire: pairs with the release of the producer index in the kernel's __xskq_prod_submit, so that the entries
+        // are read as written.
+        let produced = self.ring.producer_index().load(Acquire);
+        // Between what we have read and a whole ring after what we have released: an index that goes back would have us
+        // read on for 2^32 entries.
+        let ahead = produced.wrapping_sub(self.released);
+        if ahead > self.ring.size || ahead < self.read.wrapping_sub(self.released) {
+            self.index_faults += 1;
+            return false;
+        }
+        self.produced = produced;
+        self.read != produced
     }
 
     /// Lets the other end overwrite what was read.

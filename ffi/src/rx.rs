@@ -5,7 +5,7 @@
 
 use crate::descriptor::{self, Descriptor, Fault, Faults, Segment};
 use crate::frame::{Frame, FrameCount, Lent, carve};
-use crate::packet::{Packet, SEGMENTS_MAX};
+use crate::packet::{Packet, SEGMENTS_MAX, Segments};
 use crate::pool::Pool;
 use crate::ring::{Consumer, Producer};
 use crate::socket::Socket;
@@ -17,6 +17,12 @@ use std::sync::Arc;
 /// The receiving half of a queue.
 pub struct XskRx {
     rx: Consumer<Descriptor>,
+    held: Held,
+    socket: Option<Arc<Socket>>,
+}
+
+/// What was received, and where its frames go.
+struct Held {
     fill: Producer<u64>,
     umem: Arc<Umem>,
     lent: Lent,
@@ -24,20 +30,15 @@ pub struct XskRx {
     spare: Pool,
     /// Pieces of held packets in order, then those of a packet whose end has not yet arrived.
     segments: Vec<Segment>,
-    packets: Vec<Held>,
-    /// Where in `segments` the packet that is arriving begins.
+    /// Where in `segments` the packet that is arriving begins: pieces before that are held.
     arriving: usize,
+    /// How many pieces are not the first of their packets.
+    followers: usize,
+    /// The next piece is not the first of its packet.
+    amid: bool,
     /// The packet that is arriving is being dropped up to its end.
     discarding: bool,
     faults: Arc<Faults>,
-    socket: Option<Arc<Socket>>,
-}
-
-/// A whole packet: where its pieces are in [`XskRx::segments`], and their octets together.
-struct Held {
-    first: u32,
-    end: u32,
-    len: u32,
 }
 
 impl XskRx {
@@ -52,84 +53,78 @@ impl XskRx {
         socket: Option<Arc<Socket>>,
     ) -> Self {
         let count = frames.end - frames.start;
-        let mut half = Self {
-            rx,
+        let mut held = Held {
             fill,
             umem,
             lent: Lent::new(frames.start, count),
             spare: Pool::empty(count),
             segments: Vec::with_capacity(count as usize),
-            packets: Vec::with_capacity(count as usize),
             arriving: 0,
+            followers: 0,
+            amid: false,
             discarding: false,
             faults,
-            socket,
         };
         for frame in carve(frames.start, count) {
-            half.give_back(frame);
+            held.give_back(frame);
         }
-        half.fill.publish();
-        half
+        held.fill.publish();
+        Self { rx, held, socket }
     }
 
     /// Takes up to `max` whole packets, which stay readable until [`XskRx::release`]. Returns how many are held; while
     /// packets are held from before, takes no more.
     #[inline]
     pub fn receive(&mut self, max: usize) -> usize {
-        if self.packets.is_empty() {
-            while self.packets.len() < max {
-                let Some(descriptor) = self.rx.read() else { break };
-                self.accept(descriptor);
+        let held = &mut self.held;
+        if held.arriving == 0 && max > 0 {
+            let chunk_bytes = held.umem.chunk_bytes();
+            self.rx.read_while(|descriptor| {
+                if !held.amid
+                    && let Some(packet) = descriptor::whole(descriptor, &mut held.lent, chunk_bytes)
+                {
+                    // The kernel wrote it on another core; by the time its header is read, it is here.
+                    held.umem.prefetch(&packet);
+                    held.segments.push(packet);
+                } else {
+                    held.accept(descriptor);
+                }
+                held.amid || held.segments.len() - held.followers < max
+            });
+            if !held.amid {
+                held.arriving = held.segments.len();
             }
             self.rx.release();
             for _ in 0..self.rx.take_index_faults() {
-                self.faults.add(Fault::RingIndex);
+                held.faults.add(Fault::RingIndex);
             }
         }
-        self.packets.len()
+        // Of the packet that is arriving, the first piece is no follower.
+        let arriving_followers = (held.segments.len() - held.arriving).saturating_sub(1);
+        held.arriving - (held.followers - arriving_followers)
     }
 
-    /// The held packet number `index`.
-    ///
-    /// # Panics
-    /// If fewer packets are held.
+    /// Shows the held packets to `f`, in order.
     #[inline]
-    pub fn packet(&self, index: usize) -> Packet<'_> {
-        let held = &self.packets[index];
-        let mut packet = Packet::default();
-        for segment in &self.segments[held.first as usize..held.end as usize] {
-            packet.push(self.umem.octets(&segment.frame, segment.offset, segment.len));
+    pub fn for_each<'a>(&'a self, mut f: impl FnMut(Packet<'a>)) {
+        let mut at = 0;
+        while let Some(first) = self.held.segments[..self.held.arriving].get(at) {
+            if first.more() {
+                let (packet, next) = self.held.segmented(at);
+                f(packet);
+                at = next;
+            } else {
+                f(Packet::contiguous(self.held.umem.piece(first)));
+                at += 1;
+            }
         }
-        packet
-    }
-
-    /// The first segment of the held packet number `index`, and the octets of the whole packet.
-    ///
-    /// # Panics
-    /// If fewer packets are held.
-    #[inline]
-    pub fn head(&self, index: usize) -> (&[u8], usize) {
-        let held = &self.packets[index];
-        let first = &self.segments[held.first as usize];
-        (self.umem.octets(&first.frame, first.offset, first.len), held.len as usize)
     }
 
     /// Gives the frames of all held packets back to the kernel. A packet whose end has not yet arrived stays.
     #[inline]
     pub fn release(&mut self) {
-        for _ in 0..self.spare.len() {
-            let Some(frame) = self.spare.take() else { break };
-            self.give_back(frame);
-        }
-        // Piece by piece, as `give_back` needs all of `self`: the pieces that stay move to the front at the end.
-        let (fill, lent, spare, umem) = (&mut self.fill, &mut self.lent, &mut self.spare, &self.umem);
-        for segment in self.segments.drain(..self.arriving) {
-            give_back(segment.frame, fill, lent, spare, umem);
-        }
-        self.packets.clear();
-        self.arriving = 0;
-        self.fill.publish();
-        if self.fill.needs_wakeup()
+        self.held.release();
+        if self.held.fill.needs_wakeup()
             && let Some(socket) = &self.socket
         {
             socket.wake_receive();
@@ -139,10 +134,10 @@ impl XskRx {
     /// Where this half's frames are.
     pub fn frames(&self) -> FrameCount {
         FrameCount {
-            total: self.lent.total(),
-            free: self.spare.len(),
-            held: self.segments.len() as u32,
-            in_kernel: self.lent.lent(),
+            total: self.held.lent.total(),
+            free: self.held.spare.len(),
+            held: self.held.segments.len() as u32,
+            in_kernel: self.held.lent.lent(),
         }
     }
 
@@ -150,65 +145,119 @@ impl XskRx {
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_deref().map(AsFd::as_fd)
     }
+}
 
-    #[inline]
+impl Held {
+    /// Takes a piece of a packet.
+    #[cold]
     fn accept(&mut self, descriptor: Descriptor) {
+        if !self.amid {
+            self.arriving = self.segments.len();
+        }
         match descriptor::received(descriptor, &mut self.lent, self.umem.chunk_bytes()) {
-            Ok(segment) if self.discarding => self.give_back(segment.frame),
+            Ok(segment) if self.discarding => self.give_back_piece(segment),
             Ok(segment) if self.segments.len() - self.arriving < SEGMENTS_MAX => {
-                // The kernel wrote it on another core; by the time its header is read, it is here.
-                self.umem.prefetch(&segment.frame, segment.offset);
+                self.umem.prefetch(&segment);
+                self.followers += usize::from(self.segments.len() > self.arriving);
                 self.segments.push(segment);
             }
-            Ok(segment) => self.refuse(Fault::TooManySegments, Some(segment.frame)),
-            Err((fault, frame)) => self.refuse(fault, frame),
-        }
-        if descriptor.options & libc::XDP_PKT_CONTD == 0 {
-            let end = self.segments.len();
-            if self.arriving < end {
-                let len = self.segments[self.arriving..].iter().map(|segment| segment.len).sum();
-                self.packets.push(Held { first: self.arriving as u32, end: end as u32, len });
+            Ok(segment) => {
+                self.give_back_piece(segment);
+                self.refuse(Fault::TooManySegments);
             }
-            self.arriving = end;
+            Err((fault, frame)) => {
+                frame.into_iter().for_each(|frame| self.give_back(frame));
+                self.refuse(fault);
+            }
+        }
+        self.amid = descriptor.options & libc::XDP_PKT_CONTD != 0;
+        if !self.amid {
             self.discarding = false;
         }
     }
 
     /// Drops the packet that is arriving, up to its end.
     #[cold]
-    fn refuse(&mut self, fault: Fault, frame: Option<Frame>) {
+    fn refuse(&mut self, fault: Fault) {
         self.faults.add(fault);
         self.discarding = true;
-        if let Some(frame) = frame {
-            self.give_back(frame);
-        }
         while self.segments.len() > self.arriving {
             let Some(segment) = self.segments.pop() else { break };
-            self.give_back(segment.frame);
+            self.followers -= usize::from(self.segments.len() > self.arriving);
+            self.give_back_piece(segment);
         }
+    }
+
+    /// The packet of several pieces that begins at `at`, and where the next one begins.
+    #[cold]
+    fn segmented(&self, at: usize) -> (Packet<'_>, usize) {
+        let mut len = 0;
+        for (next, segment) in (at + 1..).zip(&self.segments[at..]) {
+            len += segment.len();
+            if !segment.more() {
+                return (Packet::segmented(self, at as u32, len), next);
+            }
+        }
+        // Held packets have an end.
+        (Packet::default(), self.segments.len())
     }
 
     #[inline]
+    fn release(&mut self) {
+        for _ in 0..self.spare.len() {
+            let Some(frame) = self.spare.take() else { break };
+            self.give_back(frame);
+        }
+        let chunk_bytes = self.umem.chunk_bytes();
+        let mut slots = self.fill.slots(self.arriving as u32);
+        // The pieces that stay move to the front.
+        for segment in self.segments.drain(..self.arriving) {
+            let frame = segment.into_frame(chunk_bytes);
+            if slots.left() == 0 {
+                self.spare.put(frame);
+                continue;
+            }
+            let written = slots.write(u64::from(self.lent.lend(frame)) * u64::from(chunk_bytes));
+            debug_assert!(written, "there was room");
+        }
+        self.arriving = 0;
+        self.followers = self.segments.len().saturating_sub(1);
+        self.fill.publish();
+    }
+
+    fn give_back_piece(&mut self, segment: Segment) {
+        self.give_back(segment.into_frame(self.umem.chunk_bytes()));
+    }
+
+    /// Puts the frame into the fill ring, not yet published.
     fn give_back(&mut self, frame: Frame) {
-        give_back(frame, &mut self.fill, &mut self.lent, &mut self.spare, &self.umem);
+        let mut slots = self.fill.slots(1);
+        if slots.left() == 0 {
+            return self.spare.put(frame);
+        }
+        let chunk = self.lent.lend(frame);
+        let written = slots.write(u64::from(chunk) * u64::from(self.umem.chunk_bytes()));
+        debug_assert!(written, "there was room");
     }
 }
 
-/// Puts the frame into the fill ring, not yet published.
-#[inline]
-fn give_back(frame: Frame, fill: &mut Producer<u64>, lent: &mut Lent, spare: &mut Pool, umem: &Umem) {
-    if fill.room(1) == 0 {
-        return spare.put(frame);
+impl Segments for Held {
+    fn segment(&self, at: u32, index: usize) -> &[u8] {
+        let place = at as usize + index;
+        self.segments.get(place).map_or(&[], |segment| self.umem.piece(segment))
     }
-    let chunk = lent.lend(frame);
-    let written = fill.write(u64::from(chunk) * u64::from(umem.chunk_bytes()));
-    debug_assert!(written, "there was room");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fake::{self, HEADROOM};
+
+    fn nth(rx: &XskRx, index: usize) -> Packet<'_> {
+        let mut packets = Vec::new();
+        rx.for_each(|packet| packets.push(packet));
+        packets[index]
+    }
 
     #[test]
     fn packets_are_whole_and_in_order_across_the_wrap_of_the_indices() {
@@ -218,8 +267,8 @@ mod tests {
             assert!(kernel.receive(&[&[turn; 1792], &[turn; 1792], &[turn; 8]]));
             assert_eq!(rx.receive(64), 2);
             assert_eq!(rx.receive(64), 2, "held packets stay");
-            assert_eq!(rx.packet(0).segments(), [&[turn; 60][..]]);
-            assert_eq!((rx.packet(1).len(), rx.packet(1).segments().len()), (2 * 1792 + 8, 3));
+            assert_eq!(nth(&rx, 0).to_vec(), [turn; 60]);
+            assert_eq!((nth(&rx, 1).len(), nth(&rx, 1).segments().count()), (2 * 1792 + 8, 3));
             assert_eq!((rx.frames().held, rx.frames().in_kernel), (4, 12));
             rx.release();
             assert_eq!((rx.frames().held, rx.frames().in_kernel), (0, 16));
@@ -234,7 +283,7 @@ mod tests {
         }
         for expected in [[0, 1], [2, 3]] {
             assert_eq!(rx.receive(2), 2);
-            assert_eq!([rx.packet(0).head()[0], rx.packet(1).head()[0]], expected);
+            assert_eq!([nth(&rx, 0).head()[0], nth(&rx, 1).head()[0]], expected);
             rx.release();
         }
         assert_eq!(rx.receive(2), 1);
@@ -252,7 +301,7 @@ mod tests {
         assert_eq!(rx.frames().held, 1, "the beginning");
         assert!(kernel.receive(&[&[2; 10]]), "the end");
         assert_eq!(rx.receive(64), 1);
-        assert_eq!(rx.packet(0).segments().concat(), [2; 110]);
+        assert_eq!(nth(&rx, 0).to_vec(), [2; 110]);
         rx.release();
         assert_eq!(rx.frames().in_kernel, 16);
     }
@@ -277,7 +326,7 @@ mod tests {
         assert!(kernel.receive(&[piece; SEGMENTS_MAX + 3]));
         assert!(kernel.receive(&[&[8; 60]]));
         assert_eq!(rx.receive(64), 2);
-        assert_eq!((rx.packet(0).len(), rx.packet(1).head()[0]), (100 * SEGMENTS_MAX, 8));
+        assert_eq!((nth(&rx, 0).len(), nth(&rx, 1).head()[0]), (100 * SEGMENTS_MAX, 8));
         assert_eq!(kernel.faults(Fault::TooManySegments), 1);
         rx.release();
         assert_eq!(rx.frames().in_kernel, 32);
@@ -293,7 +342,7 @@ mod tests {
         assert!(kernel.receive(&[&[1; 10]]), "the end of the broken packet");
         assert!(kernel.receive(&[&[2; 60]]));
         assert_eq!(rx.receive(64), 1);
-        assert_eq!(rx.packet(0).head(), [2; 60]);
+        assert_eq!(nth(&rx, 0).head(), [2; 60]);
         assert_eq!(kernel.faults(Fault::Foreign), 1);
         rx.release();
         assert_eq!(rx.frames().in_kernel, 16);

@@ -7,7 +7,7 @@ use crate::descriptor::{self, Descriptor, Fault, Faults};
 use crate::frame::{Frame, FrameCount, Lent, carve};
 use crate::packet::SEGMENTS_MAX;
 use crate::pool::Pool;
-use crate::ring::{Consumer, Producer};
+use crate::ring::{Consumer, Producer, Slots};
 use crate::socket::{Socket, TX_METADATA_BYTES};
 use crate::umem::Umem;
 use arrayvec::ArrayVec;
@@ -140,6 +140,25 @@ impl XskTx {
         Ok(TxWriter { tx: self, current: count - 1, len, at: 0, written: 0 })
     }
 
+    /// Begins to queue about `packets` packets of one frame each. If frames are used up, looks once for completions.
+    #[inline]
+    pub fn burst(&mut self, packets: usize) -> TxBurst<'_> {
+        let packets = packets as u32;
+        if self.free.len() < packets {
+            self.reclaim();
+        }
+        TxBurst {
+            capacity: self.capacity(),
+            chunk_bytes: self.umem.chunk_bytes(),
+            abilities: self.abilities,
+            slots: self.tx.slots(packets),
+            umem: &self.umem,
+            lent: &mut self.lent,
+            free: &mut self.free,
+            faults: &self.faults,
+        }
+    }
+
     /// Hands what is queued to the kernel and takes back frames that it is done with. Calls the kernel again while that makes
     /// progress, so the number of calls is bounded by the number of queued packets.
     #[inline]
@@ -167,12 +186,14 @@ impl XskTx {
     /// Takes back the frames that the kernel is done with.
     #[inline]
     pub fn reclaim(&mut self) {
-        while let Some(addr) = self.completion.read() {
-            match descriptor::completed(addr, &mut self.lent, self.umem.chunk_bytes()) {
-                Ok(frame) => self.free.put(frame),
-                Err(fault) => self.faults.add(fault),
+        let chunk_bytes = self.umem.chunk_bytes();
+        self.completion.read_while(|addr| {
+            match descriptor::completed(addr, &mut self.lent, chunk_bytes) {
+                Some(frame) => self.free.put(frame),
+                None => self.faults.add(descriptor::fault(addr, &self.lent, chunk_bytes)),
             }
-        }
+            true
+        });
         self.completion.release();
     }
 
@@ -194,28 +215,35 @@ impl XskTx {
         self.umem.octets_mut(&mut self.open[last])
     }
 
-    /// Writes `struct xsk_tx_metadata` before the packet; returns the option that says so.
-    #[inline]
-    fn write_metadata(&mut self, request: ChecksumRequest, first_len: usize) -> u32 {
-        let fits = usize::from(request.start) + usize::from(request.offset) + 2 <= first_len;
-        if !fits || !self.abilities.checksum {
-            self.faults.add(Fault::ChecksumRequest);
-            return 0;
-        }
-        let metadata = &mut self.first_open()[..START as usize];
-        metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
-        metadata[8..10].copy_from_slice(&request.start.to_ne_bytes());
-        metadata[10..12].copy_from_slice(&request.offset.to_ne_bytes());
-        metadata[12..16].fill(0);
-        libc::XDP_TX_METADATA
-    }
-
     #[inline]
     fn note_index_faults(&mut self) {
         for _ in 0..self.tx.take_index_faults() + self.completion.take_index_faults() {
             self.faults.add(Fault::RingIndex);
         }
     }
+}
+
+/// Writes `struct xsk_tx_metadata` before the packet that begins at [`START`] of `chunk` with `first_len` octets in it. Returns the
+/// option that says so.
+#[inline]
+fn write_metadata(
+    chunk: &mut [u8],
+    request: ChecksumRequest,
+    first_len: usize,
+    abilities: TxAbilities,
+    faults: &Faults,
+) -> u32 {
+    let fits = usize::from(request.start) + usize::from(request.offset) + 2 <= first_len;
+    if !fits || !abilities.checksum {
+        faults.add(Fault::ChecksumRequest);
+        return 0;
+    }
+    let metadata = &mut chunk[..START as usize];
+    metadata[..8].copy_from_slice(&u64::from(libc::XDP_TXMD_FLAGS_CHECKSUM).to_ne_bytes());
+    metadata[8..10].copy_from_slice(&request.start.to_ne_bytes());
+    metadata[10..12].copy_from_slice(&request.offset.to_ne_bytes());
+    metadata[12..16].fill(0);
+    libc::XDP_TX_METADATA
 }
 
 /// EAGAIN is the normal answer of a kernel that has sent as many packets as one call may, EBUSY of a device that dropped one.
@@ -226,6 +254,56 @@ fn state_of(answer: Result<(), Errno>) -> TxState {
         Err(Errno::NETDOWN) => TxState::Down,
         Err(Errno::NXIO | Errno::NODEV) => TxState::Gone,
         Err(errno) => TxState::Failed(errno.raw_os_error()),
+    }
+}
+
+/// Packets that are queued one after the other, each in one frame: room and frames are looked for once. The kernel sees them at the next
+/// flush.
+pub struct TxBurst<'a> {
+    capacity: usize,
+    chunk_bytes: u32,
+    abilities: TxAbilities,
+    slots: Slots<'a, Descriptor>,
+    umem: &'a Umem,
+    lent: &'a mut Lent,
+    free: &'a mut Pool,
+    faults: &'a Faults,
+}
+
+impl TxBurst<'_> {
+    /// Octets of the longest packet that can be queued so.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Queues a packet of `len` octets. `fill` writes all of them: what is there is left from another packet. A request that
+    /// reaches beyond the packet is left out and counted.
+    #[inline(always)]
+    pub fn queue(
+        &mut self,
+        len: usize,
+        checksum: Option<ChecksumRequest>,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), TxRefused> {
+        if len == 0 || len > self.capacity {
+            return Err(TxRefused::Length);
+        }
+        if self.slots.left() == 0 {
+            return Err(TxRefused::RingFull);
+        }
+        let mut frame = self.free.take().ok_or(TxRefused::NoFrame)?;
+        let addr = u64::from(frame.chunk()) * u64::from(self.chunk_bytes) + u64::from(START);
+        let chunk = self.umem.octets_mut(&mut frame);
+        fill(&mut chunk[START as usize..][..len]);
+        let options = match checksum {
+            Some(request) => write_metadata(chunk, request, len, self.abilities, self.faults),
+            None => 0,
+        };
+        self.lent.lend(frame);
+        let written = self.slots.write(Descriptor { addr, len: len as u32, options });
+        debug_assert!(written, "there was room");
+        Ok(())
     }
 }
 
@@ -241,15 +319,34 @@ pub struct TxWriter<'a> {
 
 /// Copies all of `from` to `to`, which is as long. Short packets come by the million: for them two or four moves of fixed
 /// length, which may overlap, are a fraction of a call of memcpy.
+///
+/// # Panics
+/// If it is not.
 #[inline(always)]
-fn copy(from: &[u8], to: &mut [u8]) {
-    const PART: usize = 32;
-    let mut part = |at: usize| to[at..at + PART].copy_from_slice(&from[at..at + PART]);
-    match from.len() {
-        len @ 32..=64 => [0, len - PART].into_iter().for_each(part),
-        len @ 65..=128 => [0, PART, len - 2 * PART, len - PART].into_iter().for_each(&mut part),
-        _ => to.copy_from_slice(from),
+pub fn copy(from: &[u8], to: &mut [u8]) {
+    const PART: usize = 16;
+    let len = from.len();
+    assert!(to.len() == len);
+    if !(2 * PART..=8 * PART).contains(&len) {
+        return copy_any(from, to);
     }
+    let mut part = |at: usize| to[at..at + PART].copy_from_slice(&from[at..at + PART]);
+    part(0);
+    part(PART);
+    if len > 4 * PART {
+        part(2 * PART);
+        part(3 * PART);
+        part(len - 4 * PART);
+        part(len - 3 * PART);
+    }
+    part(len - 2 * PART);
+    part(len - PART);
+}
+
+/// Apart, so that the compiler does not make one call of memcpy of this and the moves above.
+#[inline(never)]
+fn copy_any(from: &[u8], to: &mut [u8]) {
+    to.copy_from_slice(from);
 }
 
 impl TxWriter<'_> {
@@ -305,7 +402,10 @@ impl TxWriter<'_> {
         let capacity = self.tx.capacity();
         let mut options = 0;
         if let Some(request) = checksum {
-            options |= self.tx.write_metadata(request, self.len.min(capacity));
+            let XskTx { umem, open, abilities, faults, .. } = &mut *self.tx;
+            if let Some(first) = open.last_mut() {
+                options |= write_metadata(umem.octets_mut(first), request, self.len.min(capacity), *abilities, faults);
+            }
         }
         let mut rest = self.len;
         (self.len, self.written) = (0, 0);

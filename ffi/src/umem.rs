@@ -4,6 +4,7 @@
 //! borrowed: while the kernel has a chunk, there is no handle.
 
 use crate::cpu;
+use crate::descriptor::Segment;
 use crate::error::SyscallError;
 use crate::frame::Frame;
 use rustix::fs::MemfdFlags;
@@ -20,6 +21,8 @@ pub struct Umem {
     base: NonNull<u8>,
     chunks: u32,
     chunk_bytes: u32,
+    /// Octets in the whole area.
+    len: usize,
     backing: Backing,
 }
 
@@ -54,7 +57,7 @@ impl Umem {
         }
         .map_err(|errno| SyscallError::new("mmap(memfd)", name, errno))?;
         let base = NonNull::new(base.cast()).ok_or_else(invalid)?;
-        Ok(Self { base, chunks, chunk_bytes, backing: Backing::Memfd(fd) })
+        Ok(Self { base, chunks, chunk_bytes, len: size, backing: Backing::Memfd(fd) })
     }
 
     /// An area on the heap, for tests: every octet is 0xa5, so that one that nobody wrote is seen.
@@ -65,7 +68,7 @@ impl Umem {
         let base = NonNull::new(unsafe { std::alloc::alloc(layout) }).expect("memory for a test");
         // SAFETY: `base` points to `layout.size()` octets of ours.
         unsafe { base.write_bytes(0xa5, layout.size()) };
-        Self { base, chunks, chunk_bytes, backing: Backing::Heap(layout) }
+        Self { base, chunks, chunk_bytes, len: layout.size(), backing: Backing::Heap(layout) }
     }
 
     /// Number of chunks.
@@ -92,10 +95,10 @@ impl Umem {
 
     /// Octets in the whole area.
     pub(crate) fn len(&self) -> usize {
-        self.chunks as usize * self.chunk_bytes as usize
+        self.len
     }
 
-    /// The octets `offset..offset + len` of the frame's chunk. Both come from checked descriptors.
+    /// The octets `offset..offset + len` of the frame's chunk.
     #[inline]
     pub(crate) fn octets<'a>(&'a self, frame: &'a Frame, offset: u32, len: u32) -> &'a [u8] {
         assert!(offset <= self.chunk_bytes && len <= self.chunk_bytes - offset);
@@ -104,10 +107,20 @@ impl Umem {
         unsafe { std::slice::from_raw_parts(self.start(frame).add(offset as usize), len as usize) }
     }
 
-    /// Has the cache line of octet `offset` of the frame's chunk fetched, for who reads it soon.
+    /// The octets of a received piece.
     #[inline]
-    pub(crate) fn prefetch(&self, frame: &Frame, offset: u32) {
-        cpu::prefetch(self.start(frame).wrapping_add(offset as usize));
+    pub(crate) fn piece<'a>(&'a self, segment: &'a Segment) -> &'a [u8] {
+        let (addr, len) = (segment.addr() as usize, segment.len() as usize);
+        assert!(addr + len <= self.len, "a piece of another area");
+        // SAFETY: the line above checks that the octets lie in the area. The segment is the only handle to its chunk, in which they
+        // were found to lie when it was made, and borrowed shared, so nobody writes while the slice lives.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(addr), len) }
+    }
+
+    /// Has the first cache line of a received piece fetched, for who reads it soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, segment: &Segment) {
+        cpu::prefetch(self.base.as_ptr().wrapping_add(segment.addr() as usize));
     }
 
     /// The whole chunk of the frame, to write.

@@ -5,26 +5,40 @@ use crate::counters::{PortCounters, port_counters};
 use crate::limits::BURST;
 use crate::meta::{Fate, Meta};
 use crate::reason::Reason;
+use crate::table::fdb::Place;
+use shunt_ffi::Packet;
 
 /// A burst from one receive queue: the packets stay in the queue, here are their records. A packet leaves the batch by a
 /// fate, and [`Batch::settle`] counts all of them in one place.
 pub struct Batch {
     metas: Box<[Meta; BURST]>,
+    /// Of the sender and the receiver of each packet that came in.
+    places: Box<[[Place; 2]; BURST]>,
     len: usize,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { metas: Box::new([Meta::default(); BURST]), len: 0 }
+        Self { metas: Box::new([Meta::default(); BURST]), places: Box::new([[Place::default(); 2]; BURST]), len: 0 }
     }
 }
 
 impl Batch {
-    /// Begins anew with `len` packets of which nothing is known.
-    #[inline]
-    pub fn begin(&mut self, len: usize) {
-        self.len = len.min(BURST);
-        self.metas[..self.len].fill(Meta::default());
+    /// Begins anew, with a record for each of `packets`. `admit` fills it in and notes where in the FDB its addresses are, or
+    /// says why it is dropped.
+    #[inline(always)]
+    pub fn begin<'a>(
+        &mut self,
+        packets: &'a [Packet<'a>],
+        mut admit: impl FnMut(&mut Meta, &mut [Place; 2], &'a [u8]) -> Result<(), Reason>,
+    ) {
+        self.len = packets.len().min(BURST);
+        for ((meta, places), packet) in self.metas.iter_mut().zip(self.places.iter_mut()).zip(packets) {
+            *meta = Meta { len: packet.len() as u32, ..Meta::default() };
+            if let Err(reason) = admit(meta, places, packet.head()) {
+                meta.fate = Fate::Dropped(reason);
+            }
+        }
     }
 
     /// How many packets.
@@ -40,42 +54,52 @@ impl Batch {
 
     /// All records, in the order of the queue.
     #[inline]
-    pub fn all(&mut self) -> impl Iterator<Item = (usize, &mut Meta)> {
-        self.metas[..self.len].iter_mut().enumerate()
+    pub fn all(&mut self) -> &mut [Meta] {
+        &mut self.metas[..self.len]
     }
 
     /// The records of packets that have not been dropped.
     #[inline]
     pub fn live(&mut self) -> impl Iterator<Item = (usize, &mut Meta)> {
-        self.all().filter(|(_, meta)| !matches!(meta.fate, Fate::Dropped(_)))
+        self.all().iter_mut().enumerate().filter(|(_, meta)| !matches!(meta.fate, Fate::Dropped(_)))
+    }
+
+    /// Decides on all packets that have not been dropped: `decide` gives a record its fate, or says why the packet is dropped.
+    #[inline(always)]
+    pub fn decide(&mut self, mut decide: impl FnMut(&mut Meta, &[Place; 2]) -> Result<(), Reason>) {
+        for (meta, places) in self.metas[..self.len].iter_mut().zip(self.places.iter()) {
+            if !matches!(meta.fate, Fate::Dropped(_))
+                && let Err(reason) = decide(meta, places)
+            {
+                meta.fate = Fate::Dropped(reason);
+            }
+        }
     }
 
     /// Counts every packet at the port that it came in by, and the dropped ones under their reason. Returns how many
     /// were forwarded.
     pub fn settle(&mut self, config: &Snapshot, worker: usize, unattributed: &PortCounters) -> u64 {
-        let mut forwarded = 0;
-        let mut rest = &self.metas[..self.len];
-        while let Some(first) = rest.first() {
-            // Packets of one queue mostly belong to one port: add to its counters once for all of them.
-            let run = rest.iter().take_while(|meta| meta.port == first.port).count();
-            let counters = port_counters(config, first.port, worker, unattributed);
-            let mut octets = 0;
-            for meta in &rest[..run] {
-                octets += u64::from(meta.len);
-                match meta.fate {
-                    Fate::Dropped(reason) => counters.dropped(reason, 1),
-                    Fate::One(_) | Fate::Flood | Fate::Snooped(_) => forwarded += 1,
-                    // No step leaves a packet undecided; should one, it has gone nowhere.
-                    Fate::Open => {
-                        debug_assert!(false, "a packet without a fate");
-                        counters.dropped(Reason::NoPort, 1);
-                    }
-                }
+        let (mut packets, mut octets, mut dropped) = (0, 0, 0);
+        let all = &self.metas[..self.len];
+        for (i, meta) in all.iter().enumerate() {
+            packets += 1;
+            octets += u64::from(meta.len);
+            if !matches!(meta.fate, Fate::One(_) | Fate::Flood | Fate::Snooped(_)) {
+                dropped += 1;
+                // No step leaves a packet undecided; should one, it has gone nowhere.
+                debug_assert_ne!(meta.fate, Fate::Open, "a packet without a fate");
+                let reason = if let Fate::Dropped(reason) = meta.fate { reason } else { Reason::NoPort };
+                port_counters(config, meta.port, worker, unattributed).dropped(reason, 1);
             }
-            counters.rx_packets.add(run as u64);
-            counters.rx_bytes.add(octets);
-            rest = &rest[run..];
+            // Packets of one queue mostly belong to one port: add to its counters once for all of them.
+            if all.get(i + 1).is_none_or(|next| next.port != meta.port) {
+                let counters = port_counters(config, meta.port, worker, unattributed);
+                counters.rx_packets.add(packets);
+                counters.rx_bytes.add(octets);
+                (packets, octets) = (0, 0);
+            }
         }
+        let forwarded = (self.len - dropped) as u64;
         self.len = 0;
         forwarded
     }

@@ -34,30 +34,34 @@ pub enum Audience {
 
 /// The record of one packet: one cache line, written from left to right as the packet travels.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Meta {
     /// To whom.
     pub destination: Mac,
     /// From whom.
     pub source: Mac,
-    /// The checksum that the sender left to its device, if any.
-    pub unfinished: Unfinished,
-    /// The finished checksum, once it was needed.
-    pub finished: Option<[u8; 4]>,
     /// Octets of the packet as received.
     pub len: u32,
-    /// The tags that the bridge sees.
-    pub tags: Tags,
-    /// The VLAN that it belongs to.
-    pub vlan: Classified,
     /// The port that it came in by, or [`PortIndex::NONE`].
     pub port: PortIndex,
     /// What follows the tags.
     pub ethertype: u16,
-    /// What is to become of it.
-    pub fate: Fate,
+    /// The tags that the bridge sees.
+    pub tags: Tags,
+    /// The VLAN that it belongs to.
+    pub vlan: Classified,
     /// Octets of the tag by which the device's port was chosen: between the addresses and what the bridge sees.
     pub link_octets: u8,
+    /// Where what follows the tags begins.
+    pub payload: u8,
+    /// What is to become of it.
+    pub fate: Fate,
+    /// The same for packets that follow each other from one port with the same tags the same way.
+    pub way: u16,
+    /// The checksum that the sender left to its device, if any.
+    pub unfinished: Unfinished,
+    /// The finished checksum, once it was needed.
+    pub finished: Option<[u8; 4]>,
 }
 
 const _: () = assert!(size_of::<Meta>() == 64);
@@ -76,6 +80,8 @@ impl Default for Meta {
             ethertype: 0,
             fate: Fate::Open,
             link_octets: 0,
+            payload: 0,
+            way: 0,
         }
     }
 }
@@ -84,6 +90,6 @@ impl Meta {
     /// Where the payload begins: after the Ethernet header and the tags.
     #[inline]
     pub fn payload_offset(&self) -> usize {
-        crate::wire::ethernet::HEADER + usize::from(self.link_octets) + self.tags.count() * crate::wire::vlan::TAG
+        usize::from(self.payload)
     }
 }

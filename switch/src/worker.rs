@@ -2,13 +2,16 @@
 
 use crate::batch::Batch;
 use crate::command::{Command, Event, Handle};
-use crate::config::{DeviceIndex, PortIndex, Snapshot};
+use crate::config::{Device, DeviceIndex, Ingress, PortIndex, Snapshot};
 use crate::counters::WorkerCounters;
 use crate::crossing::{self, Crossing, Wake};
 use crate::limits::{COMMAND_RING, COMMANDS_PER_TURN_MAX, CROSSING_RING, DEVICES_MAX, EVENT_RING, PORTS_MAX};
 use crate::path::egress::{Exit, Sides};
+use crate::path::lane::Lanes;
+use crate::path::lookup::Way;
 use crate::path::{checksum, egress, learn, lookup, mirror, parse, police, reserved, rx, snoop, storm, vlan_in};
-use crate::port::Receive;
+use crate::port::{Packets, Receive};
+use crate::reason::Reason;
 use crate::time::Instant;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::os::fd::BorrowedFd;
@@ -30,6 +33,15 @@ pub struct Worker {
     events: Producer<Event>,
     counters: Arc<WorkerCounters>,
 }
+
+/// Where packets come from whose device was just removed from the configuration: no port claims them.
+const NO_DEVICE: Device = Device {
+    ingress: Ingress::Port(PortIndex::NONE),
+    partial_checksums: false,
+    home: 0,
+    guarded: false,
+    mirrored: false,
+};
 
 struct Queue {
     device: DeviceIndex,
@@ -81,7 +93,8 @@ impl Worker {
 
     /// One turn. Reads in the order a packet travels; each line is one file in `path/`.
     pub fn turn(&mut self, now: Instant) -> Turn {
-        let mut packets = 0;
+        let mut received = 0;
+        let now_ms = now.as_millis();
         self.obey();
         let (config, batch, counters) = (&*self.config, &mut self.batch, &*self.counters);
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
@@ -89,31 +102,52 @@ impl Worker {
         let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners };
         let queues = if self.held { &mut [] } else { &mut self.queues[..] };
         for Queue { device, side, .. } in queues {
-            if !rx::run(batch, &mut **side, counters) {
+            if !rx::run(&mut **side, counters) {
                 continue;
             }
-            packets += batch.len();
-            parse::run(batch, &**side, *device, config);
-            police::run(batch, *device, config, now);
-            reserved::run(batch, config);
-            vlan_in::run(batch, config);
-            learn::run(batch, config, now);
-            lookup::run(batch, config);
-            storm::run(batch, *device, config, now);
-            snoop::run(batch, &**side, config, now);
-            checksum::run(batch, &**side, *device, config);
-            egress::run(batch, &**side, &mut exit);
-            mirror::run(batch, &**side, *device, &mut exit);
+            let mut packets = Packets::new();
+            side.packets(&mut packets);
+            received += packets.len();
+            let device = config.device(*device).unwrap_or(&NO_DEVICE);
+            let mut lanes = Lanes::new(config);
+            // What depends on the packet and its port alone: packet by packet, until a reason to drop it is found.
+            batch.begin(&packets, |meta, places, head| {
+                let lane = parse::one(meta, head, &device.ingress, &mut lanes)?;
+                if device.guarded {
+                    police::one(meta, lane.port, now)?;
+                }
+                reserved::one(meta.destination, lane.bridge)?;
+                vlan_in::one(meta, lane)?;
+                if device.partial_checksums {
+                    checksum::one(meta, head);
+                }
+                *places = learn::places(meta, lane);
+                Ok(())
+            });
+            // What depends on the FDB, which is at hand by now.
+            let mut way = Way::NONE;
+            batch.decide(|meta, [source, destination]| {
+                let lane = lanes.of(meta.port).ok_or(Reason::NoPort)?;
+                learn::one(meta, *source, lane, config, now, now_ms)?;
+                lookup::one(meta, *destination, lane, &mut way, config);
+                Ok(())
+            });
+            // Then the burst step by step.
+            storm::run(batch, device, config, now);
+            snoop::run(batch, &packets, config, now);
+            egress::run(batch, &packets, &mut exit);
+            mirror::run(batch, &packets, device, &mut exit);
+            drop(packets);
             side.release();
             let forwarded = batch.settle(config, usize::from(self.index), &counters.unattributed);
             counters.forwarded.add(forwarded);
         }
-        packets += egress::arrivals(&mut exit, CROSSING_RING);
+        received += egress::arrivals(&mut exit, CROSSING_RING);
         let unsent = exit.sides.flush();
         exit.crossing.wake();
         counters.turns.add(1);
-        counters.busy_turns.add(u64::from(packets > 0));
-        Turn { packets, pending: packets > 0 || unsent || self.has_work() }
+        counters.busy_turns.add(u64::from(received > 0));
+        Turn { packets: received, pending: received > 0 || unsent || self.has_work() }
     }
 
     /// Does what the control thread asked for, a few commands at a time. A command whose answers have no room waits.

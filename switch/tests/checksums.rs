@@ -299,10 +299,9 @@ fn a_sum_of_zero_leaves_as_ones_and_no_sum_stays_none() {
         let whole = frame(ALL, A, &[], 0x0800, &[header.clone(), datagram].concat());
         let packet = Packet::contiguous(&whole);
         let unfinished = find(&whole, whole.len(), 14, 0x0800);
-        let mut edit = Edit::default();
-        edit.set_checksum(finish(&mut Meta { unfinished, ..Meta::default() }, &packet, true));
+        let checksum = finish(&mut Meta { unfinished, ..Meta::default() }, &packet, true);
         let mut out = Vec::new();
-        edit.write(&packet, &mut out);
+        Edit::default().write(&packet, checksum, &mut out);
         let place = 14 + header.len() + 6;
         u16::from_be_bytes([out[place], out[place + 1]])
     };

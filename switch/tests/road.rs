@@ -105,12 +105,12 @@ fn learning() -> Vec<Row> {
             vec![(1, ab.clone()), (2, ab.clone()), (0, ba.clone()), (1, ab.clone())],
         ),
         row(
-            "a burst is learned before it is looked up",
+            "a packet finds what those before it taught, in the same burst too",
             plain(3),
-            vec![vec![(0, ba.clone()), (0, to(A, C, &[])), (0, to(ALL, A, &[]))]],
-            vec![(1, to(ALL, A, &[])), (2, to(ALL, A, &[]))],
+            vec![vec![(0, ba.clone()), (0, to(ALL, A, &[])), (0, to(A, C, &[]))]],
+            vec![(1, ba.clone()), (1, to(ALL, A, &[])), (2, ba.clone()), (2, to(ALL, A, &[]))],
         )
-        .drops_all(&[(Some(0), Reason::Hairpin, 2)]),
+        .drops_all(&[(Some(0), Reason::Hairpin, 1)]),
         row(
             "a host that moves is found where it is now",
             plain(3),
@@ -154,7 +154,7 @@ fn learning() -> Vec<Row> {
             row(
                 "the destination is where the frame came from",
                 plain(2),
-                vec![vec![(0, to(ALL, A, &[]))], vec![(0, ac.clone()), (0, to(A, C, &[]))]],
+                vec![vec![(0, to(ALL, A, &[]))], vec![(0, to(A, C, &[])), (0, ac.clone())]],
                 vec![(1, to(ALL, A, &[]))],
             ),
             0,

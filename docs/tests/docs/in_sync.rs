@@ -254,7 +254,10 @@ fn the_picture_of_the_road_is_the_turn() {
         source.split("pub fn turn(").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("Worker::turn");
     let calls: Vec<_> = body
         .lines()
-        .filter_map(|line| line.split_once("::run(")?.0.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next())
+        .filter_map(|line| {
+            let (call, _) = line.split_once("::run(").or_else(|| line.split_once("::one("))?;
+            call.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()
+        })
         .collect();
     let text = read("docs/architecture.md");
     let picture = text

@@ -126,7 +126,8 @@ pub(crate) fn next_packet(rx: &mut XskRx) -> Option<Vec<u8>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if rx.receive(1) > 0 {
-            let octets = rx.packet(0).segments().concat();
+            let mut octets = Vec::new();
+            rx.for_each(|packet| octets = packet.to_vec());
             rx.release();
             return Some(octets);
         }

@@ -27,12 +27,12 @@ fn neither_receiving_nor_transmitting_allocates() {
         raw.send(&frame(None, 1000));
         assert!(readable(rx.as_fd().expect("real"), Instant::now() + PATIENCE));
         let before = alloc::of_this_thread();
-        for index in 0..rx.receive(64) {
-            let packet = rx.packet(index);
+        rx.receive(64);
+        rx.for_each(|packet| {
             let mut writer = tx.start(packet.len()).expect("room");
-            packet.segments().iter().for_each(|segment| writer.append(segment));
+            packet.segments().for_each(|segment| writer.append(segment));
             writer.commit(None);
-        }
+        });
         rx.release();
         assert_eq!(tx.flush().pending, 0);
         calls += alloc::of_this_thread() - before;
@@ -311,7 +311,7 @@ fn a_device_deleted_under_us_is_reported_and_loses_no_frame() {
     assert_eq!(rx.receive(64), 1);
     wire.switch.ip("link del sw0");
 
-    assert_eq!(rx.packet(0).len(), 100, "the octets are ours");
+    rx.for_each(|packet| assert_eq!(packet.len(), 100, "the octets are ours"));
     rx.release();
     for _ in 0..300 {
         if let Ok(mut writer) = tx.start(100) {
@@ -425,14 +425,14 @@ fn forward(open: &mut [Side], stop: &AtomicBool) -> usize {
     let [(_, (rx1, tx1)), (_, (rx2, tx2))] = open else { panic!("two sides") };
     while !stop.load(Relaxed) {
         for (rx, tx) in [(&mut *rx1, &mut *tx2), (&mut *rx2, &mut *tx1)] {
-            for index in 0..rx.receive(64) {
-                let packet = rx.packet(index);
-                let Ok(mut writer) = tx.start(packet.len()) else { continue };
-                packet.segments().iter().for_each(|segment| writer.append(segment));
+            rx.receive(64);
+            rx.for_each(|packet| {
+                let Ok(mut writer) = tx.start(packet.len()) else { return };
+                packet.segments().for_each(|segment| writer.append(segment));
                 let checksum = partial(packet.head());
                 asked += usize::from(checksum.is_some());
                 writer.commit(checksum);
-            }
+            });
             rx.release();
             tx.flush();
         }

@@ -12,7 +12,7 @@ use shunt_ffi::Packet;
 /// Most tags put on one frame: the link's, the tunnel's or VLAN's, a customer's.
 pub const PUSH_MAX: usize = 3;
 
-/// What becomes of the layer 4 checksum. Places are octets from the start of the frame that leaves.
+/// What becomes of the layer 4 checksum. Places are octets from the start of the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
     /// It is right, or not ours to judge.
@@ -36,6 +36,30 @@ pub enum Checksum {
     },
 }
 
+/// Copies that are to leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Copies<'a> {
+    /// The packets as they came in.
+    pub packets: &'a [Packet<'a>],
+    /// What becomes of the checksum of each, with places in the packet that came in; empty if all stay as they are.
+    pub checksums: &'a [Checksum],
+}
+
+impl<'a> Copies<'a> {
+    /// How many.
+    #[allow(clippy::len_without_is_empty)]
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// The packets and what becomes of their checksums.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a Packet<'a>, Checksum)> + use<'a> {
+        let checksums = self.checksums.iter().copied().chain(std::iter::repeat(Checksum::Keep));
+        self.packets.iter().zip(checksums)
+    }
+}
+
 /// Where the octets of a copy go: memory, or frames shared with the kernel. There is room for [`Edit::len`] octets.
 pub trait Write {
     /// Appends octets.
@@ -57,13 +81,41 @@ impl Write for Vec<u8> {
     }
 }
 
-/// The difference between a packet and one copy of it.
+/// Writes into octets from the first to the last.
+pub struct Cursor<'a> {
+    octets: &'a mut [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Writes into all of `octets`.
+    #[inline(always)]
+    pub fn new(octets: &'a mut [u8]) -> Self {
+        Self { octets, at: 0 }
+    }
+}
+
+impl Write for Cursor<'_> {
+    #[inline(always)]
+    fn append(&mut self, octets: &[u8]) {
+        let end = self.at + octets.len();
+        shunt_ffi::copy(octets, &mut self.octets[self.at..end]);
+        self.at = end;
+    }
+
+    #[inline]
+    fn patch(&mut self, offset: usize, octets: &[u8]) {
+        self.octets[offset..offset + octets.len()].copy_from_slice(octets);
+    }
+}
+
+/// The difference between packets and copies of them: which tags go and come. The same for all that came in by one port with
+/// the same tags, and leave by one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
     strip: u8,
     push_len: u8,
     push: [u8; PUSH_MAX * TAG],
-    checksum: Checksum,
 }
 
 impl Edit {
@@ -80,15 +132,16 @@ impl Edit {
         edit
     }
 
-    /// Finishes a checksum; `checksum`'s places are those in the packet that came in.
+    /// True if tags neither go nor come.
     #[inline]
-    pub fn set_checksum(&mut self, checksum: Checksum) {
-        let shift = |place: u16| place.wrapping_add(u16::from(self.push_len)).wrapping_sub(u16::from(self.strip));
-        self.checksum = match checksum {
-            Checksum::Keep => Checksum::Keep,
-            Checksum::Request { start, offset } => Checksum::Request { start: shift(start), offset },
-            Checksum::Patch { at, len, octets } => Checksum::Patch { at: shift(at), len, octets },
-        };
+    pub fn changes_nothing(&self) -> bool {
+        self.strip | self.push_len == 0
+    }
+
+    /// Where a place in the packet is in the copy.
+    #[inline]
+    fn shifted(&self, place: u16) -> u16 {
+        place.wrapping_add(u16::from(self.push_len)).wrapping_sub(u16::from(self.strip))
     }
 
     /// Octets that the copy will have.
@@ -105,37 +158,41 @@ impl Edit {
 
     /// Which checksum the receiver is asked to finish: where its layer begins, and where it is from there.
     #[inline]
-    pub fn request(&self) -> Option<(u16, u16)> {
-        match self.checksum {
-            Checksum::Request { start, offset } => Some((start, offset)),
+    pub fn request(&self, checksum: Checksum) -> Option<(u16, u16)> {
+        match checksum {
+            Checksum::Request { start, offset } => Some((self.shifted(start), offset)),
             Checksum::Keep | Checksum::Patch { .. } => None,
         }
     }
 
     /// Writes the copy: exactly [`Edit::len`] octets.
-    #[inline]
-    pub fn write(&self, packet: &Packet<'_>, to: &mut (impl Write + ?Sized)) {
-        let (strip, push_len) = (usize::from(self.strip), usize::from(self.push_len));
-        let head = packet.head();
-        if let (true, Some((addresses, rest))) = (strip + push_len > 0, head.split_at_checked(ADDRESSES)) {
-            let mut front = [0; ADDRESSES + PUSH_MAX * TAG];
-            front[..ADDRESSES].copy_from_slice(addresses);
-            front[ADDRESSES..ADDRESSES + push_len].copy_from_slice(&self.push[..push_len]);
-            to.append(&front[..ADDRESSES + push_len]);
-            // Tags lie in the first segment: they were read there.
-            to.append(rest.get(strip..).unwrap_or(&[]));
+    #[inline(always)]
+    pub fn write(&self, packet: &Packet<'_>, checksum: Checksum, to: &mut (impl Write + ?Sized)) {
+        if self.changes_nothing() {
+            to.append(packet.head());
         } else {
-            to.append(head);
+            self.write_tagged(packet.head(), to);
         }
-        for segment in packet.segments().iter().skip(1) {
-            to.append(segment);
+        if packet.head().len() < packet.len() {
+            packet.rest().for_each(|segment| to.append(segment));
         }
-        if let Some(padding) = FRAME_MIN.checked_sub(self.len_unpadded(packet)) {
-            to.append(&[0; FRAME_MIN][..padding]);
+        let len = self.len_unpadded(packet);
+        if len < FRAME_MIN {
+            to.append(&[0; FRAME_MIN][len..]);
         }
-        if let Checksum::Patch { at, len, octets } = self.checksum {
-            to.patch(usize::from(at), &octets[..usize::from(len).min(4)]);
+        if let Checksum::Patch { at, len, octets } = checksum {
+            to.patch(usize::from(self.shifted(at)), &octets[..usize::from(len).min(4)]);
         }
+    }
+
+    /// Writes the first segment, or a packet that has no other.
+    #[inline(always)]
+    pub(crate) fn write_tagged(&self, head: &[u8], to: &mut (impl Write + ?Sized)) {
+        let Some((addresses, rest)) = head.split_at_checked(ADDRESSES) else { return to.append(head) };
+        to.append(addresses);
+        to.append(&self.push[..usize::from(self.push_len).min(PUSH_MAX * TAG)]);
+        // Tags lie in the first segment: they were read there.
+        to.append(rest.get(usize::from(self.strip)..).unwrap_or(&[]));
     }
 }
 
@@ -145,10 +202,15 @@ mod tests {
     use crate::wire::vlan::{TPID_8021AD, TPID_8021Q};
 
     fn written(edit: &Edit, packet: &Packet<'_>) -> Vec<u8> {
-        let mut out = Vec::new();
-        edit.write(packet, &mut out);
-        assert_eq!(out.len(), edit.len(packet));
-        out
+        finished(edit, packet, Checksum::Keep)
+    }
+
+    fn finished(edit: &Edit, packet: &Packet<'_>, checksum: Checksum) -> Vec<u8> {
+        let (mut appended, mut filled) = (Vec::new(), vec![0xa5; edit.len(packet)]);
+        edit.write(packet, checksum, &mut appended);
+        edit.write(packet, checksum, &mut Cursor::new(&mut filled));
+        assert_eq!(appended, filled);
+        filled
     }
 
     #[test]
@@ -168,10 +230,8 @@ mod tests {
         expected.extend([0x88, 0xa8, 0, 1, 0x81, 0, 0xe0, 2]);
         expected.extend(&octets[16..]);
         for cut in 16..120 {
-            let mut packet = Packet::default();
-            packet.push(&octets[..cut]);
-            packet.push(&octets[cut..]);
-            assert_eq!(written(&edit, &packet), expected);
+            let pieces = vec![&octets[..cut], &octets[cut..]];
+            assert_eq!(written(&edit, &Packet::segmented(&pieces, 0, 120)), expected);
         }
     }
 
@@ -186,14 +246,12 @@ mod tests {
     fn checksum_places_follow_the_tags() {
         let octets = [0; 100];
         let packet = Packet::contiguous(&octets);
-        let mut edit = Edit::new(0, [Tag::new(TPID_8021Q, 2, 7)]);
-        edit.set_checksum(Checksum::Request { start: 34, offset: 16 });
-        assert_eq!(edit.request(), Some((38, 16)));
-        edit.set_checksum(Checksum::Patch { at: 50, len: 2, octets: [1, 2, 3, 4] });
-        assert_eq!(edit.request(), None);
-        assert_eq!(&written(&edit, &packet)[53..57], [0, 1, 2, 0]);
-        let mut edit = Edit::new(4, []);
-        edit.set_checksum(Checksum::Request { start: 38, offset: 6 });
-        assert_eq!(edit.request(), Some((34, 6)));
+        let edit = Edit::new(0, [Tag::new(TPID_8021Q, 2, 7)]);
+        assert_eq!(edit.request(Checksum::Request { start: 34, offset: 16 }), Some((38, 16)));
+        let patch = Checksum::Patch { at: 50, len: 2, octets: [1, 2, 3, 4] };
+        assert_eq!(edit.request(patch), None);
+        assert_eq!(&finished(&edit, &packet, patch)[53..57], [0, 1, 2, 0]);
+        let edit = Edit::new(4, []);
+        assert_eq!(edit.request(Checksum::Request { start: 38, offset: 6 }), Some((34, 6)));
     }
 }

@@ -8,16 +8,19 @@ use crate::batch::Batch;
 use crate::config::{DeviceIndex, Port, PortIndex, Snapshot};
 use crate::counters::{WorkerCounters, port_counters};
 use crate::crossing::{Crossing, Parcel};
-use crate::limits::DEVICES_MAX;
+use crate::limits::{BURST, DEVICES_MAX};
 use crate::meta::{Audience, Fate, Meta};
-use crate::path::edit::{Checksum, Edit};
+use crate::path::checksum::Unfinished;
+use crate::path::edit::{Checksum, Copies, Edit};
 use crate::path::{checksum, snoop};
-use crate::port::{Receive, Transmit};
+use crate::port::{Outcome, Transmit};
 use crate::reason::Reason;
 use crate::table::vlan::TagEdit;
 use crate::wire::ethernet::ADDRESSES;
 use crate::wire::vlan::{TPID_8021Q, Tag};
+use arrayvec::ArrayVec;
 use shunt_ffi::Packet;
+use std::mem::discriminant;
 
 /// The transmitting sides of one worker, by device.
 pub struct Sides {
@@ -62,15 +65,15 @@ impl Sides {
         self.slots.get(usize::from(device.0)).is_some_and(Option::is_some)
     }
 
-    /// Queues a copy.
+    /// Queues copies. None if there is no such device.
     #[inline]
-    fn send(&mut self, device: DeviceIndex, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason> {
-        let Some(Some(slot)) = self.slots.get_mut(usize::from(device.0)) else { return Err(Reason::TxDown) };
-        let sent = slot.side.send(packet, edit);
-        if sent.is_ok() && !std::mem::replace(&mut slot.queued, true) {
+    fn send(&mut self, device: DeviceIndex, copies: Copies<'_>, edit: &Edit) -> Option<Outcome> {
+        let slot = self.slots.get_mut(usize::from(device.0))?.as_mut()?;
+        let sent = slot.side.send(copies, edit);
+        if sent.refused.len() < copies.len() && !std::mem::replace(&mut slot.queued, true) {
             self.queued.push(device.0);
         }
-        sent
+        Some(sent)
     }
 
     /// Makes all devices take what is queued. True while some did not take all.
@@ -155,60 +158,123 @@ fn snooped(meta: &Meta, head: &[u8], audience: Audience, config: &Snapshot, port
     found
 }
 
-/// Sends the copies of all packets.
+/// Sends the copies of all packets. Those that follow each other the same way, with the same tags, go together.
 #[inline]
-pub fn run(batch: &mut Batch, side: &dyn Receive, exit: &mut Exit<'_>) {
-    for (i, meta) in batch.live() {
-        match meta.fate {
-            Fate::One(port) => {
-                let packet = side.packet(i);
-                exit.copy(meta, &packet, port);
-                exit.counters.copies.add(1);
-                exit.crossing.depart(exit.counters);
+pub fn run(batch: &mut Batch, packets: &[Packet<'_>], exit: &mut Exit<'_>) {
+    let (mut metas, mut packets) = (batch.all(), packets);
+    let mut room = Checksums::default();
+    while let Some(first) = metas.first() {
+        let (fate, way) = (first.fate, first.way);
+        let (mut count, mut longest, mut is_unfinished) = (0, 0, false);
+        for meta in metas.iter() {
+            if meta.way != way || discriminant(&meta.fate) != discriminant(&fate) {
+                break;
             }
-            Fate::Flood => flood(meta, &side.packet(i), exit),
-            Fate::Snooped(audience) => to_listeners(meta, &side.packet(i), audience, exit),
+            count += 1;
+            longest = meta.len.max(longest);
+            is_unfinished |= meta.unfinished != Unfinished::None;
+        }
+        let (own, own_packets);
+        (own, metas) = metas.split_at_mut(count);
+        (own_packets, packets) = packets.split_at(count);
+        room.clear();
+        let run =
+            &mut Run { metas: own, packets: own_packets, longest: longest as usize, is_unfinished, room: &mut room };
+        match fate {
+            Fate::One(port) => exit.copy(run, &[port]),
+            Fate::Flood => flood(run, exit),
+            Fate::Snooped(_) => to_listeners(run, exit),
             Fate::Open | Fate::Dropped(_) => {}
         }
     }
 }
 
-fn flood(meta: &mut Meta, packet: &Packet<'_>, exit: &mut Exit<'_>) {
-    let targets = flood_targets(meta, exit.config);
-    copy_to(meta, packet, targets, Reason::FloodEmpty, exit);
+/// Packets that came in by one port with the same tags, and leave by the same ports.
+struct Run<'r, 'p> {
+    metas: &'r mut [Meta],
+    /// As many, and at least one.
+    packets: &'p [Packet<'p>],
+    /// Octets of the longest one.
+    longest: usize,
+    /// Some have unfinished checksums.
+    is_unfinished: bool,
+    room: &'r mut Checksums,
 }
 
-/// Copies to those ports that multicast snooping knows to want the packet.
-#[inline(never)]
-fn to_listeners(meta: &mut Meta, packet: &Packet<'_>, audience: Audience, exit: &mut Exit<'_>) {
-    let mut ports = std::mem::take(exit.listeners);
-    if snooped(meta, packet.head(), audience, exit.config, &mut ports) {
-        let targets = ports.iter().copied().filter(reached(meta, exit.config));
-        copy_to(meta, packet, targets, Reason::NoListener, exit);
-    } else {
-        flood(meta, packet, exit);
+/// What becomes of the checksums of a run, where the receivers finish them and where they do not; empty until it is needed.
+#[derive(Default)]
+struct Checksums {
+    requested: ArrayVec<Checksum, BURST>,
+    finished: ArrayVec<Checksum, BURST>,
+}
+
+impl Checksums {
+    #[inline]
+    fn clear(&mut self) {
+        self.requested.clear();
+        self.finished.clear();
     }
+}
+
+impl<'r, 'p> Run<'r, 'p> {
+    /// A run of one packet.
+    fn one(meta: &'r mut Meta, packet: &'p Packet<'p>, room: &'r mut Checksums) -> Self {
+        room.clear();
+        let (longest, is_unfinished) = (packet.len(), meta.unfinished != Unfinished::None);
+        let (metas, packets) = (std::slice::from_mut(meta), std::slice::from_ref(packet));
+        Self { metas, packets, longest, is_unfinished, room }
+    }
+
+    /// What becomes of the checksums, as [`Copies`] wants it.
+    #[inline]
+    fn checksums(&mut self, complete: bool) -> &[Checksum] {
+        if !self.is_unfinished {
+            return &[];
+        }
+        let list = if complete { &mut self.room.finished } else { &mut self.room.requested };
+        if list.is_empty() {
+            let all = self.metas.iter_mut().zip(self.packets);
+            list.extend(all.map(|(meta, packet)| checksum::finish(meta, packet, complete)));
+        }
+        list
+    }
+}
+
+/// Floods the packets.
+#[inline(never)]
+fn flood(run: &mut Run<'_, '_>, exit: &mut Exit<'_>) {
+    let mut ports = std::mem::take(exit.listeners);
+    ports.clear();
+    ports.extend(flood_targets(&run.metas[0], exit.config));
+    copy_to(run, &ports, Reason::FloodEmpty, exit);
     *exit.listeners = ports;
 }
 
-/// Copies to the ports. If there are none, the packet is dropped for the reason `nobody`.
-#[inline]
-fn copy_to(
-    meta: &mut Meta,
-    packet: &Packet<'_>,
-    ports: impl Iterator<Item = PortIndex>,
-    nobody: Reason,
-    exit: &mut Exit<'_>,
-) {
-    let mut copies = 0;
-    for index in ports {
-        exit.copy(meta, packet, index);
-        copies += 1;
+/// Copies each packet to those ports that multicast snooping knows to want it.
+#[inline(never)]
+fn to_listeners(run: &mut Run<'_, '_>, exit: &mut Exit<'_>) {
+    for (meta, packet) in run.metas.iter_mut().zip(run.packets) {
+        let Fate::Snooped(audience) = meta.fate else { continue };
+        let mut ports = std::mem::take(exit.listeners);
+        let found = snooped(meta, packet.head(), audience, exit.config, &mut ports);
+        ports.retain(reached(meta, exit.config));
+        let mut one = Run::one(meta, packet, run.room);
+        if found {
+            copy_to(&mut one, &ports, Reason::NoListener, exit);
+        }
+        *exit.listeners = ports;
+        if !found {
+            flood(&mut one, exit);
+        }
     }
-    exit.crossing.depart(exit.counters);
-    exit.counters.copies.add(copies);
-    if copies == 0 {
-        meta.fate = Fate::Dropped(nobody);
+}
+
+/// Copies to the ports. If there are none, the packets are dropped for the reason `nobody`.
+#[inline]
+fn copy_to(run: &mut Run<'_, '_>, ports: &[PortIndex], nobody: Reason, exit: &mut Exit<'_>) {
+    exit.copy(run, ports);
+    if ports.is_empty() {
+        run.metas.iter_mut().for_each(|meta| meta.fate = Fate::Dropped(nobody));
     }
 }
 
@@ -232,33 +298,60 @@ impl Exit<'_> {
         let packet = Packet::contiguous(parcel.octets());
         for index in &parcel.ports {
             match (self.config.port(*index), &parcel.form) {
-                (Some(port), None) => self.local_copy(&mut meta, &packet, *index, port),
+                (Some(port), None) => {
+                    let mut room = Checksums::default();
+                    let run = &mut Run::one(&mut meta, &packet, &mut room);
+                    self.local_copy(run, *index, port);
+                }
                 (Some(port), Some(form)) => self.local_mirrored(&mut meta, &packet, *index, port, form),
-                (None, _) => self.dropped(*index, Reason::StalePort),
+                (None, _) => self.dropped(*index, Reason::StalePort, 1),
             }
         }
     }
 
-    /// Sends one copy, here or by the worker whose business the port's device is.
+    /// Sends copies to all of the ports, here or by the workers whose business the ports' devices are.
     #[inline]
-    fn copy(&mut self, meta: &mut Meta, packet: &Packet<'_>, index: PortIndex) {
-        let Some(port) = self.config.port(index) else { return self.dropped(index, Reason::StalePort) };
-        let home = self.home(port);
-        if home == self.worker {
-            self.local_copy(meta, packet, index, port);
-        } else if !self.crossing.carry(home, meta, packet, index, None) {
-            self.dropped(index, Reason::CrossingFull);
+    fn copy(&mut self, run: &mut Run<'_, '_>, ports: &[PortIndex]) {
+        let packets = run.packets.len() as u64;
+        self.counters.copies.add(packets * ports.len() as u64);
+        let mut all_here = true;
+        for index in ports {
+            match self.config.port(*index) {
+                Some(port) if self.home(port) == self.worker => self.local_copy(run, *index, port),
+                Some(_) => all_here = false,
+                None => self.dropped(*index, Reason::StalePort, packets),
+            }
+        }
+        if !all_here {
+            self.carry(run, ports);
+        }
+    }
+
+    /// Sends copies to those of the ports that are other workers' business.
+    #[inline(never)]
+    fn carry(&mut self, run: &mut Run<'_, '_>, ports: &[PortIndex]) {
+        for (meta, packet) in run.metas.iter().zip(run.packets) {
+            for index in ports {
+                if let Some(port) = self.config.port(*index)
+                    && let home = self.home(port)
+                    && home != self.worker
+                    && !self.crossing.carry(home, meta, packet, *index, None)
+                {
+                    self.dropped(*index, Reason::CrossingFull, 1);
+                }
+            }
+            self.crossing.depart(self.counters);
         }
     }
 
     /// Sends one copy of a mirror, here or by the worker whose business the port's device is.
     pub fn copy_mirrored(&mut self, meta: &mut Meta, packet: &Packet<'_>, index: PortIndex, form: &MirrorForm) {
-        let Some(port) = self.config.port(index) else { return self.dropped(index, Reason::StalePort) };
+        let Some(port) = self.config.port(index) else { return self.dropped(index, Reason::StalePort, 1) };
         let home = self.home(port);
         if home == self.worker {
             self.local_mirrored(meta, packet, index, port, form);
         } else if !self.crossing.carry(home, meta, packet, index, Some(form)) {
-            self.dropped(index, Reason::CrossingFull);
+            self.dropped(index, Reason::CrossingFull, 1);
         }
     }
 
@@ -271,18 +364,28 @@ impl Exit<'_> {
         }
     }
 
-    /// Sends one copy by a device of this worker.
+    /// Sends copies by a device of this worker.
     #[inline]
-    fn local_copy(&mut self, meta: &mut Meta, packet: &Packet<'_>, index: PortIndex, port: &Port) {
-        if packet.len() > meta.payload_offset() + port.mtu as usize {
-            return self.dropped(index, Reason::MtuExceeded);
-        }
+    fn local_copy(&mut self, run: &mut Run<'_, '_>, index: PortIndex, port: &Port) {
+        let (meta, packets) = (&run.metas[0], run.packets.len() as u64);
         let Some(tags) = port.vlan.egress(&meta.vlan, &meta.tags) else {
-            return self.dropped(index, Reason::EgressVlan);
+            return self.dropped(index, Reason::EgressVlan, packets);
         };
-        let mut edit = edit_of(meta, port, tags);
-        edit.set_checksum(checksum::finish(meta, packet, port.complete_checksums));
-        self.send(packet, index, port, &edit);
+        let longest = meta.payload_offset() + port.mtu as usize;
+        let edit = edit_of(meta, port, tags);
+        if run.longest <= longest {
+            let copies = Copies { packets: run.packets, checksums: run.checksums(port.complete_checksums) };
+            return self.send(copies, index, port, &edit);
+        }
+        for (meta, packet) in run.metas.iter_mut().zip(run.packets) {
+            if packet.len() > longest {
+                self.dropped(index, Reason::MtuExceeded, 1);
+            } else {
+                let checksum = checksum::finish(meta, packet, port.complete_checksums);
+                let copies = Copies { packets: std::slice::from_ref(packet), checksums: &[checksum] };
+                self.send(copies, index, port, &edit);
+            }
+        }
     }
 
     /// Sends one copy of a mirror by a device of this worker.
@@ -295,7 +398,7 @@ impl Exit<'_> {
         port: &Port,
         form: &MirrorForm,
     ) {
-        let mut edit = edit_of(meta, port, form.tags.clone());
+        let edit = edit_of(meta, port, form.tags.clone());
         let excess = edit.len_unpadded(packet).saturating_sub(form.snaplen);
         // Of the headers at least the addresses and the tags leave.
         let shortest = ADDRESSES + usize::from(meta.link_octets) + form.tags.strip;
@@ -303,31 +406,33 @@ impl Exit<'_> {
         let checksum = checksum::finish(meta, packet, port.complete_checksums || cut.is_some());
         let packet = cut.as_ref().unwrap_or(packet);
         if packet.len() > meta.payload_offset() + port.mtu as usize {
-            return self.dropped(index, Reason::MtuExceeded);
+            return self.dropped(index, Reason::MtuExceeded, 1);
         }
-        edit.set_checksum(match checksum {
+        let checksum = match checksum {
             Checksum::Patch { at, len, .. } if usize::from(at) + usize::from(len) > packet.len() => Checksum::Keep,
             fits => fits,
-        });
-        self.send(packet, index, port, &edit);
+        };
+        let copies = Copies { packets: std::slice::from_ref(packet), checksums: &[checksum] };
+        self.send(copies, index, port, &edit);
     }
 
-    #[inline(always)]
-    fn send(&mut self, packet: &Packet<'_>, index: PortIndex, port: &Port, edit: &Edit) {
-        match self.sides.send(port.device, packet, edit) {
-            Ok(octets) => {
-                let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
-                counters.tx_packets.add(1);
-                counters.tx_bytes.add(octets as u64);
-            }
-            Err(reason) => self.dropped(index, reason),
+    #[inline]
+    fn send(&mut self, copies: Copies<'_>, index: PortIndex, port: &Port, edit: &Edit) {
+        let Some(sent) = self.sides.send(port.device, copies, edit) else {
+            return self.dropped(index, Reason::TxDown, copies.len() as u64);
+        };
+        let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
+        counters.tx_packets.add((copies.len() - sent.refused.len()) as u64);
+        counters.tx_bytes.add(sent.octets);
+        for reason in &sent.refused {
+            self.dropped(index, *reason, 1);
         }
     }
 
     #[cold]
-    fn dropped(&mut self, index: PortIndex, reason: Reason) {
+    fn dropped(&mut self, index: PortIndex, reason: Reason, packets: u64) {
         let worker = usize::from(self.worker);
-        port_counters(self.config, index, worker, &self.counters.unattributed).dropped(reason, 1);
+        port_counters(self.config, index, worker, &self.counters.unattributed).dropped(reason, packets);
     }
 }
 

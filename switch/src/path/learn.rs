@@ -1,43 +1,56 @@
-//! Step 6: behind which port is the sender?
+//! Step 7: behind which port is the sender?
 //!
-//! Exits, of ports with limits only: [`Reason::MacFlap`], [`Reason::MacLimit`]. A whole burst is learned before any of it is looked up: a packet may thus find a host that a later packet of
-//! the same burst has just taught.
+//! Exits, of ports with limits only: [`Reason::MacFlap`], [`Reason::MacLimit`].
 
-use crate::batch::Batch;
 use crate::config::{Bridge, Snapshot};
-use crate::meta::{Fate, Meta};
+use crate::meta::Meta;
+use crate::path::lane::Lane;
 use crate::reason::Reason;
-use crate::table::fdb::Learned;
+use crate::table::fdb::{Learned, Place};
 use crate::table::guard::MacLimits;
 use crate::time::Instant;
+use crate::wire::ethernet::Mac;
 
-/// Learns the sources. Not group addresses, nor in a VLAN that the bridge floods.
+/// Where the FDB has the sender and the receiver, if it has them; the octets there are on their way into the cache.
 #[inline]
-pub fn run(batch: &mut Batch, config: &Snapshot, now: Instant) {
-    for (_, meta) in batch.live() {
-        if let Some(bridge) = config.bridge_of(meta.port)
-            && !meta.source.is_group()
-            && !bridge.floods(meta.vlan.vlan)
-        {
-            if bridge.limits_macs {
-                within_limits(meta, bridge, config, now);
-            } else {
-                bridge.fdb.learn(meta.vlan.vlan, meta.source, meta.port, now);
-            }
-        }
-    }
+pub fn places(meta: &Meta, lane: &Lane<'_>) -> [Place; 2] {
+    let place = |mac: Mac| {
+        let is_nowhere = mac.is_group() || lane.floods;
+        if is_nowhere { Place::NOWHERE } else { lane.bridge.fdb.place(meta.vlan.vlan, mac) }
+    };
+    [place(meta.source), place(meta.destination)]
+}
+
+/// Learns the source. Not a group address, nor in a VLAN that the bridge floods.
+#[inline(always)]
+pub fn one(
+    meta: &Meta,
+    source: Place,
+    lane: &Lane<'_>,
+    config: &Snapshot,
+    now: Instant,
+    now_ms: u64,
+) -> Result<(), Reason> {
+    if lane.bridge.fdb.is_fresh(source, meta.port, now_ms) { Ok(()) } else { news(meta, lane.bridge, config, now) }
 }
 
 #[inline(never)]
-fn within_limits(meta: &mut Meta, bridge: &Bridge, config: &Snapshot, now: Instant) {
+fn news(meta: &Meta, bridge: &Bridge, config: &Snapshot, now: Instant) -> Result<(), Reason> {
+    if meta.source.is_group() || bridge.floods(meta.vlan.vlan) {
+        return Ok(());
+    }
+    if !bridge.limits_macs {
+        bridge.fdb.learn(meta.vlan.vlan, meta.source, meta.port, now);
+        return Ok(());
+    }
     let limits = |port| {
         let guard = config.port(port).and_then(|port| port.guard.as_ref());
         guard.map_or(MacLimits::default(), |guard| guard.macs)
     };
     match bridge.fdb.learn_within(meta.vlan.vlan, meta.source, meta.port, now, limits) {
-        Learned::Held => meta.fate = Fate::Dropped(Reason::MacFlap),
-        Learned::Limited => meta.fate = Fate::Dropped(Reason::MacLimit),
+        Learned::Held => Err(Reason::MacFlap),
+        Learned::Limited => Err(Reason::MacLimit),
         // What could not be noted now is let through; a later packet will be judged.
-        _ => {}
+        _ => Ok(()),
     }
 }

@@ -1,41 +1,64 @@
-//! Step 7: where is the destination?
+//! Step 8: where is the destination?
 //!
 //! Exits: [`Reason::Hairpin`], [`Reason::StalePort`], [`Reason::MirrorEgress`], [`Reason::Protected`],
 //! [`Reason::EgressVlan`]; every packet that is not dropped leaves this step with a fate.
 
-use crate::batch::Batch;
-use crate::config::Snapshot;
+use crate::config::{PortIndex, Snapshot};
 use crate::meta::{Fate, Meta};
+use crate::path::lane::Lane;
 use crate::reason::Reason;
+use crate::table::fdb::Place;
+use crate::wire::vlan::Tags;
 
-/// Decides the fate of all packets.
-#[inline]
-pub fn run(batch: &mut Batch, config: &Snapshot) {
-    for (_, meta) in batch.live() {
-        meta.fate = one(meta, config).unwrap_or_else(Fate::Dropped);
+/// The way of the packet before. Packets that go the same way get the same answer.
+pub struct Way {
+    to: PortIndex,
+    from: PortIndex,
+    tags: Tags,
+    number: u16,
+    answer: Fate,
+}
+
+impl Way {
+    /// No packet went any way yet.
+    pub const NONE: Self =
+        Self { to: PortIndex::NONE, from: PortIndex::NONE, tags: Tags::NONE, number: 0, answer: Fate::Open };
+}
+
+/// Decides the packet's fate.
+#[inline(always)]
+pub fn one(meta: &mut Meta, destination: Place, lane: &Lane<'_>, way: &mut Way, config: &Snapshot) {
+    let to = lane.bridge.fdb.lookup_at(destination).unwrap_or(PortIndex::NONE);
+    if way.to != to || way.from != meta.port || way.tags != meta.tags {
+        let answer = decide(meta, lane, to, config);
+        *way = Way { to, from: meta.port, tags: meta.tags, number: way.number + 1, answer };
+    }
+    (meta.fate, meta.way) = (way.answer, way.number);
+}
+
+/// What becomes of a packet for port `to`, [`PortIndex::NONE`] if it is not known.
+#[inline(never)]
+fn decide(meta: &Meta, lane: &Lane<'_>, to: PortIndex, config: &Snapshot) -> Fate {
+    match to {
+        PortIndex::NONE => Fate::Flood,
+        to => unicast(meta, lane, to, config).map_or_else(Fate::Dropped, |()| Fate::One(to)),
     }
 }
 
-#[inline]
-fn one(meta: &Meta, config: &Snapshot) -> Result<Fate, Reason> {
-    let from = config.port(meta.port).ok_or(Reason::NoPort)?;
-    let bridge = config.bridges.get(usize::from(from.bridge)).ok_or(Reason::NoPort)?;
-    if meta.destination.is_group() || bridge.floods(meta.vlan.vlan) {
-        return Ok(Fate::Flood);
-    }
-    let Some(index) = bridge.fdb.lookup(meta.vlan.vlan, meta.destination) else { return Ok(Fate::Flood) };
+/// May the packet leave by port `index`?
+fn unicast(meta: &Meta, lane: &Lane<'_>, index: PortIndex, config: &Snapshot) -> Result<(), Reason> {
     if index == meta.port {
         return Err(Reason::Hairpin);
     }
-    let to = config.port(index).filter(|to| to.bridge == from.bridge).ok_or(Reason::StalePort)?;
+    let to = config.port(index).filter(|to| to.bridge == lane.port.bridge).ok_or(Reason::StalePort)?;
     if to.mirror.is_output {
         return Err(Reason::MirrorEgress);
     }
-    if from.protected && to.protected {
+    if lane.port.protected && to.protected {
         return Err(Reason::Protected);
     }
     if !to.vlan.carries(&meta.vlan, &meta.tags) {
         return Err(Reason::EgressVlan);
     }
-    Ok(Fate::One(index))
+    Ok(())
 }

@@ -8,11 +8,10 @@
 //! No exits of a packet; those of a copy are the ones of [`egress`](crate::path::egress).
 
 use crate::batch::Batch;
-use crate::config::{Bridge, DeviceIndex, Port, PortIndex};
+use crate::config::{Bridge, Device, Port, PortIndex};
 use crate::meta::{Fate, Meta};
 use crate::path::checksum;
 use crate::path::egress::{Exit, MirrorForm, targets};
-use crate::port::Receive;
 use crate::reason::Reason;
 use crate::table::mirror::{Mirror, Output};
 use crate::table::vlan::{Classified, TagEdit};
@@ -21,10 +20,10 @@ use shunt_ffi::Packet;
 
 /// Sends mirrors' copies of all packets, which came from `device`.
 #[inline]
-pub fn run(batch: &mut Batch, side: &dyn Receive, device: DeviceIndex, exit: &mut Exit<'_>) {
-    if exit.config.device(device).is_some_and(|device| device.mirrored) {
-        for (i, meta) in batch.all().filter(|(_, meta)| has_vlan(meta.fate)) {
-            one(meta, side, i, device, exit);
+pub fn run(batch: &mut Batch, packets: &[Packet<'_>], device: &Device, exit: &mut Exit<'_>) {
+    if device.mirrored {
+        for (meta, packet) in batch.all().iter_mut().zip(packets).filter(|(meta, _)| has_vlan(meta.fate)) {
+            one(meta, packet, device, exit);
         }
     }
 }
@@ -42,7 +41,7 @@ fn has_vlan(fate: Fate) -> bool {
 }
 
 #[inline(never)]
-fn one(meta: &mut Meta, side: &dyn Receive, i: usize, device: DeviceIndex, exit: &mut Exit<'_>) {
+fn one(meta: &mut Meta, packet: &Packet<'_>, device: &Device, exit: &mut Exit<'_>) {
     let config = exit.config;
     let (Some(from), Some(bridge)) = (config.port(meta.port), config.bridge_of(meta.port)) else { return };
     if bridge.mirrors.is_empty() {
@@ -50,17 +49,15 @@ fn one(meta: &mut Meta, side: &dyn Receive, i: usize, device: DeviceIndex, exit:
     }
     // A frame that may not come in is not mirrored.
     let Ok(vlan) = from.vlan.ingress(&meta.tags) else { return };
-    let is_dropped = matches!(meta.fate, Fate::Dropped(_));
-    if is_dropped && config.device(device).is_some_and(|device| device.partial_checksums) {
-        // The step that looks for them passes dropped packets by.
-        meta.unfinished = checksum::find(side.head(i).0, meta.len as usize, meta.payload_offset(), meta.ethertype);
+    if matches!(meta.fate, Fate::Dropped(_)) && device.partial_checksums {
+        // The step that looks for them passes packets by that were dropped before.
+        checksum::one(meta, packet.head());
     }
-    let packet = side.packet(i);
     let own = View { vlan, tags: meta.tags, edit: TagEdit::default() };
     let (fate, received) = (meta.fate, *meta);
     let mut ports = std::mem::take(exit.listeners);
     targets(&received, fate, packet.head(), config, &mut ports);
-    let mut copier = Copier { exit, meta, packet: &packet, from, bridge, done: 0, copies: 0 };
+    let mut copier = Copier { exit, meta, packet, from, bridge, done: 0, copies: 0 };
     copier.offer(from.mirror.source, &own);
     for &index in &ports {
         if let Some(to) = config.port(index)

@@ -1,10 +1,11 @@
 //! What happens to a packet on its way? One step a file; on the road they come in this order:
-//! [`rx`], [`parse`], [`police`], [`reserved`], [`vlan_in`], [`learn`], [`lookup`], [`storm`], [`snoop`], [`checksum`], [`egress`],
-//! which writes copies by an [`edit`], and [`mirror`].
+//! [`rx`], [`parse`], [`police`], [`reserved`], [`vlan_in`], [`checksum`], [`learn`], [`lookup`], [`storm`], [`snoop`], [`egress`],
+//! which writes copies by an [`edit`], and [`mirror`]. What they know of the port is a [`lane`].
 
 pub mod checksum;
 pub mod edit;
 pub mod egress;
+pub mod lane;
 pub mod learn;
 pub mod lookup;
 pub mod mirror;

@@ -2,17 +2,12 @@
 //!
 //! Exit: [`Reason::ReservedMulticast`]. It comes before learning: such a frame teaches nothing.
 
-use crate::batch::Batch;
-use crate::config::Snapshot;
-use crate::meta::Fate;
+use crate::config::Bridge;
 use crate::reason::Reason;
+use crate::wire::ethernet::Mac;
 
-/// Drops frames to reserved addresses, unless their bridge forwards them.
+/// Refuses frames to reserved addresses, unless the bridge forwards them.
 #[inline]
-pub fn run(batch: &mut Batch, config: &Snapshot) {
-    for (_, meta) in batch.live() {
-        if meta.destination.is_reserved() && !config.bridge_of(meta.port).is_some_and(|bridge| bridge.forward_bpdu) {
-            meta.fate = Fate::Dropped(Reason::ReservedMulticast);
-        }
-    }
+pub fn one(destination: Mac, bridge: &Bridge) -> Result<(), Reason> {
+    if destination.is_reserved() && !bridge.forward_bpdu { Err(Reason::ReservedMulticast) } else { Ok(()) }
 }

@@ -1,15 +1,15 @@
 //! Step 1: which packets came in?
 
-use crate::batch::Batch;
 use crate::counters::WorkerCounters;
 use crate::limits::BURST;
 use crate::port::Receive;
 
 /// Takes a burst from the queue. False if there was none.
 #[inline]
-pub fn run(batch: &mut Batch, side: &mut dyn Receive, counters: &WorkerCounters) -> bool {
+pub fn run(side: &mut dyn Receive, counters: &WorkerCounters) -> bool {
     let held = side.receive(BURST);
-    batch.begin(held);
-    counters.burst(held);
+    if held > 0 {
+        counters.burst(held);
+    }
     held > 0
 }

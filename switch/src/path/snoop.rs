@@ -1,20 +1,20 @@
-//! Step 9: which packets to groups are for those only who want them?
+//! Step 10: which packets to groups are for those only who want them?
 //!
-//! No exits: what nobody wants ends in [`egress`](super::egress), and what is over a limit was dropped before. A bridge that does not snoop skips the step. As with hosts, all reports
-//! of a burst are learned before any of its packets looks for members.
+//! No exits: what nobody wants ends in [`egress`](super::egress), and what is over a limit was dropped before. A bridge that does not
+//! snoop skips the step. All reports of a burst are learned before any of its packets looks for members.
 
 use crate::batch::Batch;
 use crate::config::{PortIndex, Snapshot, Snooping};
 use crate::meta::{Audience, Fate, Meta};
-use crate::port::Receive;
 use crate::table::mdb::Found;
 use crate::time::Instant;
 use crate::wire::ethernet::{IPV4, IPV6, Mac};
 use crate::wire::membership::{self, Changes, Meaning};
+use shunt_ffi::Packet;
 
 /// Learns from reports and queries, and says of each packet to a group who gets it.
 #[inline]
-pub fn run(batch: &mut Batch, side: &dyn Receive, config: &Snapshot, now: Instant) {
+pub fn run(batch: &mut Batch, packets: &[Packet<'_>], config: &Snapshot, now: Instant) {
     if !config.snoops {
         return;
     }
@@ -25,7 +25,7 @@ pub fn run(batch: &mut Batch, side: &dyn Receive, config: &Snapshot, now: Instan
             && matches!(meta.ethertype, IPV4 | IPV6)
             && let Some(snooping) = config.bridge_of(meta.port).and_then(|bridge| bridge.snooping.as_ref())
         {
-            meta.fate = one(meta, side.head(i).0, snooping, now);
+            meta.fate = one(meta, packets[i].head(), snooping, now);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Step 8: is there too much to flood?
+//! Step 9: is there too much to flood?
 //!
 //! Exits: [`Reason::StormBroadcast`], [`Reason::StormUnknown`], [`Reason::StormMulticast`]. Broadcast, multicast and
 //! unknown unicast are limited at the port that they come in by, each on its own.
@@ -8,14 +8,14 @@
 //! [`Reason::StormMulticast`]: crate::reason::Reason::StormMulticast
 
 use crate::batch::Batch;
-use crate::config::{DeviceIndex, Snapshot};
+use crate::config::{Device, Snapshot};
 use crate::meta::Fate;
 use crate::time::Instant;
 
 /// Drops floods that are over the limits of the ports of `device`.
 #[inline]
-pub fn run(batch: &mut Batch, device: DeviceIndex, config: &Snapshot, now: Instant) {
-    if !config.device(device).is_some_and(|device| device.guarded) {
+pub fn run(batch: &mut Batch, device: &Device, config: &Snapshot, now: Instant) {
+    if !device.guarded {
         return;
     }
     for (_, meta) in batch.live() {

@@ -1,21 +1,18 @@
 //! Step 5: which VLAN does the frame belong to?
 //!
-//! Exits: [`Reason::TaggedOnAccess`], [`Reason::IngressVlan`], [`Reason::IngressCvlan`]; [`Reason::NoPort`] never in
-//! practice, the port was there a moment ago.
+//! Exits: [`Reason::TaggedOnAccess`], [`Reason::IngressVlan`], [`Reason::IngressCvlan`].
+//!
+//! [`Reason::TaggedOnAccess`]: crate::reason::Reason::TaggedOnAccess
+//! [`Reason::IngressVlan`]: crate::reason::Reason::IngressVlan
+//! [`Reason::IngressCvlan`]: crate::reason::Reason::IngressCvlan
 
-use crate::batch::Batch;
-use crate::config::Snapshot;
-use crate::meta::Fate;
+use crate::meta::Meta;
+use crate::path::lane::Lane;
 use crate::reason::Reason;
 
-/// Classifies all frames by the rules of the ports that they came in by.
+/// Classifies the frame by the rules of the port that it came in by.
 #[inline]
-pub fn run(batch: &mut Batch, config: &Snapshot) {
-    for (_, meta) in batch.live() {
-        let classified = config.port(meta.port).ok_or(Reason::NoPort).and_then(|port| port.vlan.ingress(&meta.tags));
-        match classified {
-            Ok(vlan) => meta.vlan = vlan,
-            Err(reason) => meta.fate = Fate::Dropped(reason),
-        }
-    }
+pub fn one(meta: &mut Meta, lane: &mut Lane<'_>) -> Result<(), Reason> {
+    meta.vlan = lane.classify(&meta.tags)?;
+    Ok(())
 }

@@ -1,11 +1,10 @@
 //! What if a port loses, repeats or holds up packets? A wrapper around any port that does so, the same for the same seed.
 
-use super::{Receive, Transmit};
+use super::{Outcome, Packets, Receive, Transmit};
 use crate::limits::BURST;
-use crate::path::edit::Edit;
+use crate::path::edit::{Copies, Edit};
 use crate::reason::Reason;
 use arrayvec::ArrayVec;
-use shunt_ffi::Packet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -119,12 +118,10 @@ impl<P: Receive> Receive for Fault<P> {
         self.shown.len()
     }
 
-    fn packet(&self, index: usize) -> Packet<'_> {
-        self.shown.get(index).map_or_else(Packet::default, |index| self.port.packet(*index))
-    }
-
-    fn head(&self, index: usize) -> (&[u8], usize) {
-        self.shown.get(index).map_or((&[], 0), |index| self.port.head(*index))
+    fn packets<'a>(&'a self, packets: &mut Packets<'a>) {
+        let mut all = Packets::new();
+        self.port.packets(&mut all);
+        packets.extend(self.shown.iter().filter_map(|index| all.get(*index)).copied());
     }
 
     fn release(&mut self) {
@@ -134,15 +131,21 @@ impl<P: Receive> Receive for Fault<P> {
 }
 
 impl<P: Transmit> Transmit for Fault<P> {
-    fn send(&mut self, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason> {
-        if self.stalls() {
-            return Err(Reason::TxFull);
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
+        let mut sent = Outcome::default();
+        for (packet, checksum) in copies.iter() {
+            if self.stalls() {
+                sent.refused.push(Reason::TxFull);
+            } else if self.dice.chance(self.rates.loss) {
+                self.toll.lost.fetch_add(1, Relaxed);
+                sent.octets += edit.len(packet) as u64;
+            } else {
+                let one = self.port.send(Copies { packets: &[*packet], checksums: &[checksum] }, edit);
+                sent.octets += one.octets;
+                sent.refused.extend(one.refused);
+            }
         }
-        if self.dice.chance(self.rates.loss) {
-            self.toll.lost.fetch_add(1, Relaxed);
-            return Ok(edit.len(packet));
-        }
-        self.port.send(packet, edit)
+        sent
     }
 
     fn flush(&mut self) -> bool {
@@ -167,9 +170,11 @@ mod tests {
             }
             let held = port.receive(BURST);
             assert!(held <= BURST);
-            for index in 0..held {
-                assert_eq!(port.packet(index).len(), 4);
-            }
+            let mut packets = Packets::new();
+            port.packets(&mut packets);
+            assert_eq!(packets.len(), held);
+            assert!(packets.iter().all(|packet| packet.len() == 4));
+            drop(packets);
             seen += held as u64;
             port.release();
             assert_eq!(queue.held(), 0);

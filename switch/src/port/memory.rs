@@ -3,11 +3,11 @@
 //! A queue owns a fixed number of frames, which go round: free, queued, held by a port. Nothing is allocated after
 //! [`Queue::new`] but what [`Queue::pop`] returns.
 
-use super::{Receive, Transmit};
+use super::{Outcome, Packets, Receive, Transmit};
 use crate::limits::{BURST, FRAME_MAX};
-use crate::path::edit::{Edit, Write};
+use crate::path::edit::{Checksum, Copies, Cursor, Edit};
 use crate::reason::Reason;
-use shunt_ffi::{Packet, SEGMENTS_MAX};
+use shunt_ffi::{Packet, SEGMENTS_MAX, Segments};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -177,24 +177,24 @@ impl Receive for MemoryReceive {
         count
     }
 
-    fn packet(&self, index: usize) -> Packet<'_> {
-        let mut packet = Packet::default();
-        if let Some(frame) = self.held.get(index) {
-            let segment = self.segment.max(frame.octets.len().div_ceil(SEGMENTS_MAX));
-            frame.octets.chunks(segment).for_each(|chunk| packet.push(chunk));
-        }
-        packet
-    }
-
-    fn head(&self, index: usize) -> (&[u8], usize) {
-        let octets = self.held.get(index).map_or(&[][..], |frame| &frame.octets);
-        let segment = self.segment.max(octets.len().div_ceil(SEGMENTS_MAX));
-        (&octets[..segment.min(octets.len())], octets.len())
+    fn packets<'a>(&'a self, packets: &mut Packets<'a>) {
+        packets.extend(self.held.iter().zip(0..).map(|(frame, at)| match frame.octets.len() {
+            len if len <= self.segment => Packet::contiguous(&frame.octets),
+            len => Packet::segmented(self, at, len as u32),
+        }));
     }
 
     fn release(&mut self) {
         let mut inner = self.queue.lock();
         self.held.drain(..).for_each(|frame| inner.put_back(frame));
+    }
+}
+
+impl Segments for MemoryReceive {
+    fn segment(&self, at: u32, index: usize) -> &[u8] {
+        let octets = self.held.get(at as usize).map_or(&[][..], |frame| &frame.octets);
+        let segment = self.segment.max(octets.len().div_ceil(SEGMENTS_MAX));
+        octets.chunks(segment).nth(index).unwrap_or(&[])
     }
 }
 
@@ -210,18 +210,8 @@ pub struct MemoryTransmit {
     pending: VecDeque<Frame>,
 }
 
-impl Write for Frame {
-    fn append(&mut self, octets: &[u8]) {
-        self.octets.extend_from_slice(octets);
-    }
-
-    fn patch(&mut self, offset: usize, octets: &[u8]) {
-        self.octets.patch(offset, octets);
-    }
-}
-
-impl Transmit for MemoryTransmit {
-    fn send(&mut self, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason> {
+impl MemoryTransmit {
+    fn send_one(&mut self, packet: &Packet<'_>, checksum: Checksum, edit: &Edit) -> Result<usize, Reason> {
         let len = edit.len(packet);
         let mut inner = self.queue.lock();
         if inner.down {
@@ -232,11 +222,24 @@ impl Transmit for MemoryTransmit {
         }
         let mut frame = inner.free.pop().ok_or(Reason::TxFull)?;
         frame.octets.clear();
-        edit.write(packet, &mut frame);
-        frame.request = edit.request();
-        debug_assert_eq!(frame.octets.len(), len);
+        frame.octets.resize(len, DIRT);
+        edit.write(packet, checksum, &mut Cursor::new(&mut frame.octets));
+        frame.request = edit.request(checksum);
         self.pending.push_back(frame);
         Ok(len)
+    }
+}
+
+impl Transmit for MemoryTransmit {
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
+        let mut sent = Outcome::default();
+        for (packet, checksum) in copies.iter() {
+            match self.send_one(packet, checksum, edit) {
+                Ok(len) => sent.octets += len as u64,
+                Err(reason) => sent.refused.push(reason),
+            }
+        }
+        sent
     }
 
     fn flush(&mut self) -> bool {
@@ -264,7 +267,11 @@ mod tests {
         let mut receiver = queue.receiver_segmented(4);
         assert!(queue.push(&[1; 10]) && queue.push(&[2; 3]) && !queue.push(&[3]));
         assert_eq!(receiver.receive(BURST), 2);
-        assert_eq!(receiver.packet(0).segments(), [&[1; 4][..], &[1; 4], &[1; 2]]);
+        let mut packets = Packets::new();
+        receiver.packets(&mut packets);
+        assert!(packets[0].segments().eq([&[1; 4][..], &[1; 4], &[1; 2]]));
+        assert!(packets[1].segments().eq([&[2; 3]]));
+        drop(packets);
         assert_eq!((queue.held(), queue.len()), (2, 0));
         receiver.release();
         assert_eq!(queue.held(), 0);
@@ -275,18 +282,22 @@ mod tests {
     fn a_full_a_slow_and_a_dead_device_say_so() {
         let queue = Queue::new(2);
         let mut transmitter = queue.transmitter();
-        let packet = Packet::contiguous(&[1; 64]);
+        let send = |transmitter: &mut MemoryTransmit| {
+            let copies = Copies { packets: &[Packet::contiguous(&[1; 64])], checksums: &[] };
+            let sent = transmitter.send(copies, &Edit::default());
+            (sent.octets, sent.refused.first().copied())
+        };
         queue.set_per_flush(1);
-        assert_eq!(transmitter.send(&packet, &Edit::default()), Ok(64));
-        assert_eq!(transmitter.send(&packet, &Edit::default()), Ok(64));
-        assert_eq!(transmitter.send(&packet, &Edit::default()), Err(Reason::TxFull));
+        assert_eq!(send(&mut transmitter), (64, None));
+        assert_eq!(send(&mut transmitter), (64, None));
+        assert_eq!(send(&mut transmitter), (0, Some(Reason::TxFull)));
         assert!(queue.is_empty());
         assert!(transmitter.flush());
         assert!(!transmitter.flush());
         assert_eq!(queue.drain().len(), 2);
         queue.set_frame_max(63);
-        assert_eq!(transmitter.send(&packet, &Edit::default()), Err(Reason::Oversized));
+        assert_eq!(send(&mut transmitter), (0, Some(Reason::Oversized)));
         queue.set_down(true);
-        assert_eq!(transmitter.send(&packet, &Edit::default()), Err(Reason::TxDown));
+        assert_eq!(send(&mut transmitter), (0, Some(Reason::TxDown)));
     }
 }

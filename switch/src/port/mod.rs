@@ -1,16 +1,30 @@
 //! Where do packets come from, and where do they go?
 //!
 //! A device has a receiving and a transmitting side, which need not be the same device nor live on the same worker. Both
-//! are handed to workers as trait objects: one virtual call a burst to receive, one a packet to send.
+//! are handed to workers as trait objects: one virtual call for a burst.
 
 pub mod fault;
 pub mod memory;
 pub mod xsk;
 
-use crate::path::edit::Edit;
+use crate::limits::BURST;
+use crate::path::edit::{Copies, Edit};
 use crate::reason::Reason;
+use arrayvec::ArrayVec;
 use shunt_ffi::Packet;
 use std::os::fd::BorrowedFd;
+
+/// The packets of a burst.
+pub type Packets<'a> = ArrayVec<Packet<'a>, BURST>;
+
+/// What became of copies that were to be queued.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Octets of those that will leave.
+    pub octets: u64,
+    /// Why others could not be queued, one reason each.
+    pub refused: ArrayVec<Reason, BURST>,
+}
 
 /// The receiving side of one queue of a device.
 pub trait Receive: Send {
@@ -23,11 +37,8 @@ pub trait Receive: Send {
     /// Called only when none are held.
     fn receive(&mut self, max: usize) -> usize;
 
-    /// The held packet number `index`, below what [`Receive::receive`] returned.
-    fn packet(&self, index: usize) -> Packet<'_>;
-
-    /// The first segment of the held packet number `index`, which holds its headers, and the octets of the whole packet.
-    fn head(&self, index: usize) -> (&[u8], usize);
+    /// Puts the held packets into `packets`, in the order in which they came.
+    fn packets<'a>(&'a self, packets: &mut Packets<'a>);
 
     /// Gives the frames of all held packets back to whoever fills them.
     fn release(&mut self);
@@ -35,9 +46,9 @@ pub trait Receive: Send {
 
 /// The transmitting side of a device, as one worker sees it.
 pub trait Transmit: Send {
-    /// Writes a copy of `packet`, changed as `edit` says, into a frame of this device and queues it. Returns the octets
-    /// that will leave, or why the copy could not be queued; before a device says that it is full it takes what it can.
-    fn send(&mut self, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason>;
+    /// Writes `copies`, at most [`BURST`], changed as `edit` says, into frames of this device and queues them in order. Before
+    /// a device says that it is full it takes what it can.
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome;
 
     /// Makes the device take what is queued, and takes back frames it is done with. Returns true while queued packets
     /// remain that it did not take: call again.

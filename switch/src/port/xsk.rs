@@ -1,9 +1,10 @@
 //! How does the switch receive from, and transmit on, a real device?
 
-use super::{Receive, Transmit};
-use crate::path::edit::{Edit, Write};
+use super::{Outcome, Packets, Receive, Transmit};
+use crate::limits::FRAME_MIN;
+use crate::path::edit::{Checksum, Copies, Cursor, Edit, Write};
 use crate::reason::Reason;
-use shunt_ffi::{ChecksumRequest, Packet, TxRefused, TxState, TxWriter, XskRx, XskTx};
+use shunt_ffi::{ChecksumRequest, Packet, TxBurst, TxRefused, TxState, TxWriter, XskRx, XskTx};
 use std::os::fd::BorrowedFd;
 
 impl Receive for XskRx {
@@ -11,12 +12,8 @@ impl Receive for XskRx {
         XskRx::receive(self, max)
     }
 
-    fn packet(&self, index: usize) -> Packet<'_> {
-        XskRx::packet(self, index)
-    }
-
-    fn head(&self, index: usize) -> (&[u8], usize) {
-        XskRx::head(self, index)
+    fn packets<'a>(&'a self, packets: &mut Packets<'a>) {
+        self.for_each(|packet| packets.push(packet));
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -29,24 +26,31 @@ impl Receive for XskRx {
 }
 
 impl Transmit for XskTx {
-    fn send(&mut self, packet: &Packet<'_>, edit: &Edit) -> Result<usize, Reason> {
-        let len = edit.len(packet);
-        let mut earlier = None;
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
+        let mut sent = Outcome::default();
+        let mut rest = copies;
+        // Why nothing more fits, even after the kernel was told to transmit: it is asked again only after something did.
+        let mut full = None;
         loop {
-            let refused = match self.start(len) {
-                Ok(mut writer) => {
-                    edit.write(packet, &mut writer);
-                    writer.commit(edit.request().map(|(start, offset)| ChecksumRequest { start, offset }));
-                    return Ok(len);
-                }
-                Err(refused) => refused,
-            };
-            if let Some(reason) = earlier {
-                return Err(reason);
+            let (queued, refused) = queue(&mut self.burst(rest.len()), rest, edit, &mut sent.octets);
+            rest = behind(rest, queued);
+            let Some((packet, checksum)) = rest.iter().next() else { return sent };
+            if queued > 0 {
+                full = None;
             }
-            // Once more after the kernel was told to transmit: a burst may be larger than the ring. This also finds a device
-            // that was down to be up again.
-            earlier = Some(reason(refused, XskTx::flush(self).state));
+            let long = refused == TxRefused::Length;
+            let attempt = if long { queue_long(self, packet, checksum, edit) } else { Err(refused) };
+            match (attempt, full) {
+                (Ok(octets), _) => sent.octets += octets as u64,
+                (Err(TxRefused::Length), _) => sent.refused.push(Reason::Oversized),
+                (Err(refused), None) => {
+                    // A burst may be larger than the ring. This also finds a device that was down to be up again.
+                    full = Some(reason(refused, XskTx::flush(self).state));
+                    continue;
+                }
+                (Err(_), Some(reason)) => sent.refused.push(reason),
+            }
+            rest = behind(rest, 1);
         }
     }
 
@@ -55,6 +59,79 @@ impl Transmit for XskTx {
         // A device that is down or gone takes nothing however often it is asked.
         flush.pending > 0 && matches!(flush.state, TxState::Up | TxState::Busy)
     }
+}
+
+/// The copies behind the first `count`.
+#[inline]
+fn behind(copies: Copies<'_>, count: usize) -> Copies<'_> {
+    let Copies { packets, checksums } = copies;
+    Copies { packets: &packets[count..], checksums: checksums.get(count..).unwrap_or(&[]) }
+}
+
+/// Queues copies of one frame each up to one that is refused. Returns how many, and why the next one was not.
+#[inline]
+fn queue(burst: &mut TxBurst<'_>, copies: Copies<'_>, edit: &Edit, octets: &mut u64) -> (usize, TxRefused) {
+    let checksums = copies.checksums;
+    let tagged = |head: &[u8], to: &mut [u8]| edit.write_tagged(head, &mut Cursor::new(to));
+    match (edit.changes_nothing(), checksums.is_empty()) {
+        (true, true) => queue_by(burst, copies.packets, edit, octets, |_| Checksum::Keep, shunt_ffi::copy),
+        (true, false) => queue_by(burst, copies.packets, edit, octets, |i| checksums[i], shunt_ffi::copy),
+        (false, true) => queue_by(burst, copies.packets, edit, octets, |_| Checksum::Keep, tagged),
+        (false, false) => queue_by(burst, copies.packets, edit, octets, |i| checksums[i], tagged),
+    }
+}
+
+/// The same loop several times, so that copies which differ in nothing do not pay for those that do. `write` writes a copy whose
+/// packet is in one segment.
+#[inline(always)]
+fn queue_by(
+    burst: &mut TxBurst<'_>,
+    packets: &[Packet<'_>],
+    edit: &Edit,
+    octets: &mut u64,
+    checksum_of: impl Fn(usize) -> Checksum,
+    write: impl Fn(&[u8], &mut [u8]),
+) -> (usize, TxRefused) {
+    let mut sum = 0;
+    for (queued, packet) in packets.iter().enumerate() {
+        let (head, checksum) = (packet.head(), checksum_of(queued));
+        let len = edit.len_unpadded(packet);
+        let is_plain = head.len() == packet.len() && len >= FRAME_MIN;
+        let outcome = match checksum {
+            Checksum::Keep if is_plain => burst.queue(len, None, |to| write(head, to)),
+            Checksum::Request { .. } if is_plain => burst.queue(len, request(edit, checksum), |to| write(head, to)),
+            _ => unusual(burst, packet, checksum, edit),
+        };
+        if let Err(refused) = outcome {
+            *octets += sum;
+            return (queued, refused);
+        }
+        sum += len.max(FRAME_MIN) as u64;
+    }
+    *octets += sum;
+    (packets.len(), TxRefused::Length)
+}
+
+/// Queues a copy that is padded, finished or put together.
+#[inline(never)]
+fn unusual(burst: &mut TxBurst<'_>, packet: &Packet<'_>, checksum: Checksum, edit: &Edit) -> Result<(), TxRefused> {
+    let write = |to: &mut [u8]| edit.write(packet, checksum, &mut Cursor::new(to));
+    burst.queue(edit.len(packet), request(edit, checksum), write)
+}
+
+/// Queues a copy that may need several frames.
+#[cold]
+fn queue_long(side: &mut XskTx, packet: &Packet<'_>, checksum: Checksum, edit: &Edit) -> Result<usize, TxRefused> {
+    let len = edit.len(packet);
+    let mut writer = side.start(len)?;
+    edit.write(packet, checksum, &mut writer);
+    writer.commit(request(edit, checksum));
+    Ok(len)
+}
+
+#[inline]
+fn request(edit: &Edit, checksum: Checksum) -> Option<ChecksumRequest> {
+    edit.request(checksum).map(|(start, offset)| ChecksumRequest { start, offset })
 }
 
 impl Write for TxWriter<'_> {

@@ -13,88 +13,22 @@
 //! holds it for a short slice of its work at a time.
 
 use crate::config::PortIndex;
-use crate::limits::{AGEING_S, FDB_SIZE, PORTS_MAX};
+use crate::limits::{FDB_SIZE, PORTS_MAX};
 use crate::table::guard::MacLimits;
 use crate::table::ledger::{Ledger, NONE};
+pub use crate::table::slot::Place;
+use crate::table::slot::{Bucket, Key, SLOTS, Slot, Value};
 use crate::time::Instant;
 use crate::wire::ethernet::Mac;
+use shunt_ffi::cpu::prefetch;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Steps, of an entry or a port, that the control thread takes before it lets others have the table.
 const SLICE: usize = 1024;
-const SLOTS: usize = 4;
 /// Largest table in which the order of last use is exact to the millisecond.
 const EXACT_MAX: usize = 4096;
-
-/// A VLAN and a MAC in one word; the top bit tells a used slot from an empty one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(u64);
-
-impl Key {
-    fn new(vlan: u16, mac: Mac) -> Self {
-        Self(1 << 63 | u64::from(vlan & 0xfff) << 48 | mac.0 & 0xffff_ffff_ffff)
-    }
-
-    fn vlan(self) -> u16 {
-        (self.0 >> 48) as u16 & 0xfff
-    }
-
-    fn mac(self) -> Mac {
-        Mac(self.0 & 0xffff_ffff_ffff)
-    }
-}
-
-/// What a slot says about its key: port (16 bits), static (1), number in the ledger (20), stamp in milliseconds (27).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Value(u64);
-
-const STAMP_MASK: u64 = (1 << 27) - 1;
-const NODES_MAX: usize = 1 << 20;
-const _: () = assert!(*AGEING_S.end() * 1000 < STAMP_MASK / 4);
-const _: () = assert!(*FDB_SIZE.end() <= NODES_MAX);
-
-impl Value {
-    fn new(port: PortIndex, is_static: bool, node: u32, stamp: u64) -> Self {
-        Self(u64::from(port.0) | u64::from(is_static) << 16 | u64::from(node) << 17 | (stamp & STAMP_MASK) << 37)
-    }
-
-    fn port(self) -> PortIndex {
-        PortIndex(self.0 as u16)
-    }
-
-    fn is_static(self) -> bool {
-        self.0 >> 16 & 1 != 0
-    }
-
-    fn node(self) -> u32 {
-        (self.0 >> 17) as u32 & (NODES_MAX as u32 - 1)
-    }
-
-    fn stamp(self) -> u64 {
-        self.0 >> 37
-    }
-
-    /// Milliseconds since the stamp; none if another worker's clock was ahead. Right for 18 hours, five times as long as
-    /// an entry may live.
-    fn age(self, now: u64) -> u64 {
-        let age = now.wrapping_sub(self.stamp()) & STAMP_MASK;
-        if age > STAMP_MASK / 2 { 0 } else { age }
-    }
-}
-
-#[derive(Default)]
-struct Slot {
-    key: AtomicU64,
-    value: AtomicU64,
-}
-
-#[derive(Default)]
-#[repr(align(64))]
-struct Bucket([Slot; SLOTS]);
-
-const _: () = assert!(size_of::<Bucket>() == 64);
 
 /// What learning an address came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +96,8 @@ pub struct Stats {
 pub struct Fdb {
     buckets: Box<[Bucket]>,
     seed: u64,
+    /// What keys are multiplied by to hash them, made of the seed.
+    multiplier: u64,
     capacity: usize,
     refresh_ms: u64,
     ledger: Mutex<Ledger>,
@@ -178,7 +114,8 @@ impl Fdb {
         let mut buckets = Vec::new();
         buckets.resize_with(nodes.next_power_of_two(), Bucket::default);
         let refresh_ms = if capacity <= EXACT_MAX { 1 } else { 1000 };
-        Self { buckets: buckets.into(), seed, capacity, refresh_ms, ledger: Mutex::new(Ledger::new(nodes)) }
+        let multiplier = 0x9e37_79b9_7f4a_7c15 ^ seed.rotate_left(32) | 1;
+        Self { buckets: buckets.into(), seed, multiplier, capacity, refresh_ms, ledger: Mutex::new(Ledger::new(nodes)) }
     }
 
     /// The table with another capacity, to be put in this one's place. If that is less than the entries there are, this
@@ -197,6 +134,43 @@ impl Fdb {
         ledger.statistics = old.statistics;
         drop(ledger);
         new
+    }
+
+    /// Where an address is looked for, which is not a group. The octets there are on their way into the cache.
+    #[inline]
+    pub fn place(&self, vlan: u16, mac: Mac) -> Place {
+        let key = Key::new(vlan, mac);
+        let bucket = self.hash(key) as usize & (self.buckets.len() - 1);
+        prefetch(self.buckets.as_ptr().wrapping_add(bucket));
+        Place { key, bucket }
+    }
+
+    /// The port that the address is behind for which the place was found here.
+    #[inline]
+    pub fn lookup_at(&self, place: Place) -> Option<PortIndex> {
+        match self.find_in(place.bucket, place.key) {
+            Some((_, value)) => Some(value.port()),
+            None if place.key == Place::NOWHERE.key => None,
+            None => self.lookup_second(place.key),
+        }
+    }
+
+    #[inline(never)]
+    fn lookup_second(&self, key: Key) -> Option<PortIndex> {
+        let [_, second] = self.buckets_of(key);
+        self.find_in(second, key).map(|(_, value)| value.port())
+    }
+
+    /// True if the address is known behind `port`, and seen there so recently that there is nothing to learn. False if it takes
+    /// more than a glance to know.
+    #[inline]
+    pub fn is_fresh(&self, place: Place, port: PortIndex, now_ms: u64) -> bool {
+        self.find_in(place.bucket, place.key).is_some_and(|(_, value)| self.is_fresh_value(value, port, now_ms))
+    }
+
+    #[inline]
+    fn is_fresh_value(&self, value: Value, port: PortIndex, now_ms: u64) -> bool {
+        value.is_learned_at(port) && value.age(now_ms) < self.refresh_ms
     }
 
     /// The port that `mac` is behind in `vlan`.
@@ -227,7 +201,7 @@ impl Fdb {
             if value.is_static() {
                 return Learned::Static;
             }
-            if value.port() == port && value.age(stamp) < self.refresh_ms {
+            if self.is_fresh_value(value, port, stamp) {
                 return Learned::Fresh;
             }
         }
@@ -422,9 +396,14 @@ impl Fdb {
     }
 
     #[inline]
+    fn hash(&self, key: Key) -> u64 {
+        let product = u128::from(key.0 ^ self.seed) * u128::from(self.multiplier);
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    #[inline]
     fn buckets_of(&self, key: Key) -> [usize; 2] {
-        let product = u128::from(key.0 ^ self.seed) * u128::from(0x9e37_79b9_7f4a_7c15 ^ self.seed.rotate_left(32) | 1);
-        let hash = product as u64 ^ (product >> 64) as u64;
+        let hash = self.hash(key);
         let mask = self.buckets.len() - 1;
         let first = hash as usize & mask;
         // Never the same bucket twice: in a small table that would be likely, and leave a key four slots instead of eight.
@@ -438,18 +417,13 @@ impl Fdb {
 
     #[inline]
     fn find(&self, key: Key) -> Option<(u32, Value)> {
-        for bucket in self.buckets_of(key) {
-            for (i, slot) in self.buckets[bucket].0.iter().enumerate() {
-                if slot.key.load(Ordering::Acquire) == key.0 {
-                    let value = Value(slot.value.load(Ordering::Acquire));
-                    // The value belongs to the key if the key is still there: writers clear it before they reuse a slot.
-                    if slot.key.load(Ordering::Acquire) == key.0 {
-                        return Some(((bucket * SLOTS + i) as u32, value));
-                    }
-                }
-            }
-        }
-        None
+        self.buckets_of(key).into_iter().find_map(|bucket| self.find_in(bucket, key))
+    }
+
+    #[inline]
+    fn find_in(&self, bucket: usize, key: Key) -> Option<(u32, Value)> {
+        let (i, value) = self.buckets.get(bucket)?.find(key)?;
+        Some(((bucket * SLOTS + i) as u32, value))
     }
 
     fn value_of(&self, ledger: &Ledger, node: u32) -> Value {

@@ -8,4 +8,5 @@ mod ledger;
 pub mod mdb;
 pub mod mirror;
 mod order;
+mod slot;
 pub mod vlan;

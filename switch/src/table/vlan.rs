@@ -149,7 +149,8 @@ impl TagEdit {
 
     /// The tags of a frame that had `tags` before, as far as they are told apart.
     pub fn applied(&self, tags: &Tags) -> Tags {
-        let kept = tags.as_slice().get(self.strip / TAG..).unwrap_or(&[]);
+        let list = tags.list();
+        let kept = list.get(self.strip / TAG..).unwrap_or(&[]);
         let all: ArrayVec<Tag, { 3 + PARSED_MAX }> = self.push.iter().chain(kept).copied().collect();
         Tags::new(&all)
     }
@@ -242,8 +243,7 @@ impl VlanPolicy {
         let customer = tags.get(usize::from(as_.replaced)).unwrap_or_default().vid();
         match self.mode {
             Mode::Access => {
-                let behind = &tags.as_slice()[usize::from(as_.replaced).min(tags.count())..];
-                as_.vlan == self.vlan && behind.iter().all(|tag| tag.vid() == 0)
+                as_.vlan == self.vlan && tags.list().iter().skip(as_.replaced.into()).all(|tag| tag.vid() == 0)
             }
             Mode::Trunk | Mode::NativeTagged | Mode::NativeUntagged => self.trunks(as_.vlan),
             Mode::Dot1qTunnel => as_.vlan == self.vlan && self.allows_customer(customer),
@@ -259,7 +259,8 @@ impl VlanPolicy {
     /// The tags with which a frame leaves by the port, whether it carries the VLAN or not: a mirror's output takes all.
     #[inline]
     pub fn form(&self, as_: &Classified, tags: &Tags) -> TagEdit {
-        let behind = &tags.as_slice()[usize::from(as_.replaced).min(tags.count())..];
+        let list = tags.list();
+        let behind = &list[usize::from(as_.replaced).min(list.len())..];
         // No TPID is 0, the only number below that of an 802.1Q tag.
         let vlan_tag = Tag::new(as_.tpid.max(TPID_8021Q), as_.vlan, as_.pcp);
         // The tags to leave with, outermost first: perhaps the VLAN's, perhaps the customer's.
@@ -274,7 +275,7 @@ impl VlanPolicy {
             }
         }
         self.prioritise(&mut out, as_, tags);
-        difference(tags.as_slice(), &out)
+        difference(&list, &out)
     }
 
     /// Puts a priority tag on, or takes an empty one off.

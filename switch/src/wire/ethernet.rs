@@ -42,7 +42,13 @@ impl Mac {
 
     /// A destination that a bridge keeps to itself unless told to forward it: 802.1Q-2022 table 8-1, and the vendors'
     /// protocols (EDP, EAPS, CDP and its kin) as Open vSwitch lists them.
+    #[inline]
     pub const fn is_reserved(self) -> bool {
+        // All of them begin with 00 or 01.
+        self.0 >> 41 == 0 && self.is_listed()
+    }
+
+    const fn is_listed(self) -> bool {
         matches!(
             self.0,
             0x0180_c200_0000..=0x0180_c200_000f
@@ -101,9 +107,11 @@ pub struct Header {
 #[inline]
 pub fn parse(frame: &[u8]) -> Option<Header> {
     let h: &[u8; HEADER] = frame.first_chunk()?;
+    // Each address with two octets of its neighbour: a load, a swap and a shift or mask.
+    let [first, second] = [h.first_chunk(), h[4..].first_chunk()];
     Some(Header {
-        destination: Mac::new([h[0], h[1], h[2], h[3], h[4], h[5]]),
-        source: Mac::new([h[6], h[7], h[8], h[9], h[10], h[11]]),
+        destination: Mac(u64::from_be_bytes(*first?) >> 16),
+        source: Mac(u64::from_be_bytes(*second?) & 0xffff_ffff_ffff),
         ethertype: u16::from_be_bytes([h[12], h[13]]),
     })
 }

@@ -32,6 +32,11 @@ pub const SCTP_CHECKSUM: usize = 8;
 /// Octets of SCTP's common header.
 pub const SCTP_HEADER: usize = 12;
 
+const VXLAN: u16 = 4789;
+/// Linux's and OTV's port for VXLAN.
+const VXLAN_LINUX: u16 = 8472;
+const GENEVE: u16 = 6081;
+
 /// What a tunnel carries, and after how many octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inner {
@@ -41,13 +46,19 @@ pub struct Inner {
     pub ethertype: u16,
 }
 
-/// What follows a UDP header to this port, if it is a tunnel's: VXLAN (RFC 7348; 8472 is Linux's and OTV's port for it)
-/// or Geneve (RFC 8926).
+/// True for ports that [`udp_tunnel`] knows.
+#[inline]
+pub const fn is_tunnel_port(port: u16) -> bool {
+    matches!(port, VXLAN | VXLAN_LINUX | GENEVE)
+}
+
+/// What follows a UDP header to this port, if it is a tunnel's: VXLAN (RFC 7348) or Geneve
+/// (RFC 8926).
 pub fn udp_tunnel(port: u16, payload: &[u8]) -> Option<Inner> {
     let first = *payload.first()?;
     match port {
-        4789 | 8472 if first & 8 != 0 => Some(Inner { offset: 8, ethertype: TEB }),
-        6081 if first >> 6 == 0 => {
+        VXLAN | VXLAN_LINUX if first & 8 != 0 => Some(Inner { offset: 8, ethertype: TEB }),
+        GENEVE if first >> 6 == 0 => {
             known(Inner { offset: 8 + usize::from(first & 0x3f) * 4, ethertype: be16(payload, 2)? })
         }
         _ => None,

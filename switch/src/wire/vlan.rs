@@ -1,6 +1,7 @@
 //! How does a VLAN tag look?
 
 use super::be16;
+use arrayvec::ArrayVec;
 
 /// Octets of one tag: TPID and TCI.
 pub const TAG: usize = 4;
@@ -53,14 +54,14 @@ impl Tag {
     }
 }
 
-/// The tags that the bridge looks at, outermost first.
+/// The tags that the bridge looks at, in one number: the outermost in the low half, 0 where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tags {
-    list: [Tag; PARSED_MAX],
-    count: u8,
-}
+pub struct Tags(u64);
 
 impl Tags {
+    /// No tag.
+    pub const NONE: Self = Self(0);
+
     /// These tags; those beyond [`PARSED_MAX`] are left out.
     pub fn new(tags: &[Tag]) -> Self {
         let mut all = Self::default();
@@ -72,26 +73,26 @@ impl Tags {
 
     #[inline]
     fn push(&mut self, tag: Tag) {
-        self.list[usize::from(self.count)] = tag;
-        self.count += 1;
+        self.0 |= (u64::from(tag.tpid) | u64::from(tag.tci) << 16) << (32 * self.count());
     }
 
-    /// How many.
+    /// How many. The TPID of a tag is not 0.
     #[inline]
     pub const fn count(&self) -> usize {
-        self.count as usize
+        (self.0 != 0) as usize + (self.0 >> 32 != 0) as usize
     }
 
     /// Tag number `index`, 0 is the outermost.
     #[inline]
     pub fn get(&self, index: usize) -> Option<Tag> {
-        self.as_slice().get(index).copied()
+        let word = (self.0 >> (32 * (index % PARSED_MAX))) as u32;
+        (index < self.count()).then_some(Tag { tpid: word as u16, tci: (word >> 16) as u16 })
     }
 
-    /// All of them.
+    /// All of them, outermost first.
     #[inline]
-    pub fn as_slice(&self) -> &[Tag] {
-        &self.list[..usize::from(self.count).min(PARSED_MAX)]
+    pub fn list(&self) -> ArrayVec<Tag, PARSED_MAX> {
+        (0..PARSED_MAX).map_while(|index| self.get(index)).collect()
     }
 }
 
@@ -135,7 +136,7 @@ mod tests {
     fn two_tags_are_read_and_a_third_is_payload() {
         let frame = [0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3, 8, 0];
         let (tags, next) = parse(&frame, 0, 0x88a8).unwrap();
-        assert_eq!(tags.as_slice(), [Tag::new(0x88a8, 1, 0), Tag::new(0x8100, 2, 0)]);
+        assert_eq!(tags.list().as_slice(), [Tag::new(0x88a8, 1, 0), Tag::new(0x8100, 2, 0)]);
         assert_eq!(next, 0x8100);
         for len in 0..10 {
             assert_eq!(parse(&frame[..len], 0, 0x88a8), Err(Truncated), "{len} octets");
