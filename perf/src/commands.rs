@@ -47,8 +47,9 @@ pub fn idle(common: &Common) -> Result<()> {
         Column { figure: "idle_cpu_percent", title: "% of a core", digits: 2 },
         Column { figure: "resident_mib", title: "MiB", digits: 1 },
     ];
-    let has_process = |kind: &Kind| !matches!(kind, Kind::Bridge | Kind::XdpRedirect);
-    let common = Common { dut: common.dut.iter().copied().filter(has_process).collect(), ..common.clone() };
+    // What is part of the kernel has no processor time of its own to tell.
+    let common =
+        Common { dut: common.dut.iter().copied().filter(|kind| kind.is_program()).collect(), ..common.clone() };
     frames(&common, &[Size::Octets(64)], Load::default(), &[Measure::Idle], &columns)
 }
 

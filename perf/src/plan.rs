@@ -124,7 +124,7 @@ fn flat(dut: Kind, load: Load) -> Term {
 }
 
 fn no_loss(dut: Kind) -> Term {
-    frames(dut, PLAIN, Measure::NoLoss, "mpps_no_loss")
+    frames(dut, PLAIN, Measure::NoLoss, "mpps_received")
 }
 
 fn tcp(dut: Kind, mtu: u32, streams: u32) -> Term {

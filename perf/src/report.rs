@@ -7,6 +7,9 @@ use crate::dut::Kind;
 use crate::record::{DISTURBED_CORES, Record};
 use crate::statistics::{Summary, paired_ratios};
 
+/// A smaller loss under overload means that no more was offered than passes.
+const OVERLOAD_LOSS_MIN: f64 = 0.001;
+
 /// One column of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
@@ -84,6 +87,7 @@ pub fn table(records: &[Record], columns: &[Column], base: Option<Kind>) -> Stri
     for part in parts(records) {
         part_of_table(&mut text, records, &part, columns, base, rounds);
     }
+    generator_limits(&mut text, records);
     disturbances(&mut text, records);
     text
 }
@@ -150,6 +154,16 @@ fn part_of_table(
         if let Some(losses) = of_dut(dut).next_back().and_then(|record| largest_losses(record)) {
             let _ = writeln!(text, "{} lost in its last round at: {losses}", dut.name());
         }
+    }
+}
+
+/// Overload that loses nothing is none.
+fn generator_limits(text: &mut String, records: &[Record]) {
+    let loses_nothing = |record: &&Record| record.figures.get("loss").is_some_and(|loss| *loss < OVERLOAD_LOSS_MIN);
+    let overloads = records.iter().filter(|record| record.measure == "overload" && record.dut.is_program());
+    for record in overloads.filter(loses_nothing) {
+        let (dut, load, round) = (record.dut.name(), record.load, record.round);
+        let _ = writeln!(text, "{dut}, {load}, round {round}: the generator was the limit, the switch may be faster");
     }
 }
 
@@ -222,6 +236,15 @@ mod tests {
             text.contains("bridge lost in its last round at: port1 rx_queue_0_drops 7, port2 tx_errors 1"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn overload_without_loss_is_told_of_those_with_a_core_of_their_own() {
+        let run = |dut, loss| record(dut, "overload", 1, &[("mpps_received", 1.0), ("loss", loss)]);
+        let columns = [Column { figure: "mpps_received", title: "Mpps", digits: 1 }];
+        let text = table(&[run(Kind::Shunt, 0.0), run(Kind::OvsAfxdp, 0.5), run(Kind::Bridge, 0.0)], &columns, None);
+        assert_eq!(text.matches("the generator was the limit").count(), 1, "{text}");
+        assert!(text.contains("shunt, 64 octets, round 1: the generator"), "{text}");
     }
 
     #[test]

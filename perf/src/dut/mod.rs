@@ -135,6 +135,11 @@ impl Kind {
         !matches!(self, Self::XdpRedirect | Self::AfxdpForwarder)
     }
 
+    /// Whether it is a program with a core of its own, and not a part of the kernel that works on the generator's.
+    pub fn is_program(self) -> bool {
+        !matches!(self, Self::Bridge | Self::XdpRedirect)
+    }
+
     /// Starts it and has it switch between the rig's ports.
     pub fn start(self, start: &Start<'_>) -> Result<Box<dyn Dut>> {
         Ok(match self {
