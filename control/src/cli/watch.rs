@@ -8,7 +8,7 @@ use super::program::Program;
 use super::transaction::Row;
 use super::{DATABASE, nearest};
 use crate::datum::{Datum, no_names};
-use crate::schema::{DatabaseSchema, TableSchema};
+use crate::schema::{ColumnSchema, DatabaseSchema, TableSchema};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -166,12 +166,18 @@ impl Watch {
         let Some(time) = time else { return lines };
         let after = self.mine();
         let time = rfc3339(time);
+        let gone: BTreeMap<&String, &String> =
+            changes.iter().filter_map(|change| Some((&change.uuid, change.name.as_ref()?))).collect();
+        let name_of = |table: &str, row: &String| {
+            let name = self.rows.get(table).and_then(|rows| row_name(rows.get(row)?));
+            name.or_else(|| gone.get(row).map(|name| (*name).clone())).unwrap_or_else(|| row.clone())
+        };
         for change in changes.iter().filter(|change| self.tables.contains(&change.table)) {
             let ours = |mine: &BTreeSet<String>| mine.contains(&change.uuid);
             let is_wanted =
                 self.bridges.is_empty() || self.named.contains(&change.table) || ours(&before) || ours(&after);
             if is_wanted {
-                lines.0 += &if self.json { change.json(&time) } else { change.text(&time) };
+                lines.0 += &if self.json { change.json(&time) } else { change.text(&time, &name_of) };
                 lines.0.push('\n');
             }
         }
@@ -219,9 +225,8 @@ impl Watch {
                 _ => new = value,
             }
             if old != new {
-                let texts = [&old, &new].map(|value| value.to_text(&column.kind));
-                let json = [&old, &new].map(|value| plain_column(value, &column.kind));
-                changed.push(Changed { column: column.name.clone(), texts, json });
+                let (column, new) = (column.clone(), new.clone());
+                changed.push(Changed { column, old, new });
             }
             row.insert(column.name.clone(), new);
         }
@@ -241,11 +246,37 @@ enum What {
     Delete,
 }
 
+/// The name of a row of a table.
+type NameOf<'a> = &'a dyn Fn(&str, &String) -> String;
+
 struct Changed {
-    column: String,
-    /// Before and after.
-    texts: [String; 2],
-    json: [Value; 2],
+    column: ColumnSchema,
+    old: Datum,
+    new: Datum,
+}
+
+impl Changed {
+    fn text(&self, what: What, name_of: NameOf<'_>) -> String {
+        let (column, kind) = (&self.column.name, &self.column.kind);
+        let named = |row: &String| match &kind.key.reference {
+            Some(reference) => name_of(&reference.table, row),
+            None => row.clone(),
+        };
+        let text = |value: &Datum| {
+            let rows = references(Some(value));
+            rows.iter().fold(value.to_text(kind), |text, row| text.replace(row, &named(row)))
+        };
+        match (&self.old, &self.new) {
+            _ if what == What::Insert && column == "name" => String::new(),
+            (_, new) if what == What::Insert => format!(" {column}={}", text(new)),
+            (Datum::Set(old), Datum::Set(new)) if kind.key.reference.is_some() && kind.max != 1 => {
+                let gone = old.difference(new).map(|row| format!(" -{}", named(&row.to_string())));
+                let added = new.difference(old).map(|row| format!(" +{}", named(&row.to_string())));
+                format!(" {column}:{}", gone.chain(added).collect::<String>())
+            }
+            (old, new) => format!(" {column}: {} → {}", text(old), text(new)),
+        }
+    }
 }
 
 struct Change {
@@ -257,23 +288,15 @@ struct Change {
 }
 
 impl Change {
-    fn text(&self, time: &str) -> String {
+    fn text(&self, time: &str, name_of: NameOf<'_>) -> String {
         let sign = match self.what {
             What::Insert => '+',
             What::Modify => '~',
             What::Delete => '-',
         };
         let name = self.name.as_deref().unwrap_or_else(|| self.uuid.get(..8).unwrap_or(&self.uuid));
-        let mut line = format!("{time} {sign} {} {name}", self.table);
-        for changed in &self.changed {
-            let [old, new] = &changed.texts;
-            line += &match self.what {
-                What::Insert if changed.column == "name" => String::new(),
-                What::Insert => format!(" {}={new}", changed.column),
-                _ => format!(" {}: {old} → {new}", changed.column),
-            };
-        }
-        line
+        let changed: String = self.changed.iter().map(|changed| changed.text(self.what, name_of)).collect();
+        format!("{time} {sign} {} {name}{changed}", self.table)
     }
 
     fn json(&self, time: &str) -> String {
@@ -283,9 +306,9 @@ impl Change {
             What::Delete => "delete",
         };
         let column = |changed: &Changed| {
-            let [old, new] = &changed.json;
+            let [old, new] = [&changed.old, &changed.new].map(|value| plain_column(value, &changed.column.kind));
             let value = if self.what == What::Insert { json!({"new": new}) } else { json!({"old": old, "new": new}) };
-            (changed.column.clone(), value)
+            (changed.column.name.clone(), value)
         };
         let columns: serde_json::Map<_, _> = self.changed.iter().map(column).collect();
         json!({"time": time, "op": what, "table": self.table, "uuid": self.uuid, "name": self.name, "columns": columns})

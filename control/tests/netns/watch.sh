@@ -21,12 +21,14 @@ watching "$OUT/all" watch; all=$WATCH
 shuntctl add-port br0 c1 tag=5
 check "a new port" seen "$OUT/all" '\+ Port c1 .*tag=5'
 check "and what the switch says of it" seen "$OUT/all" '~ Interface c1 .*link_state: \[\] → up'
+check "which port the bridge got, by its name" seen "$OUT/all" '~ Bridge br0 ports: \+c1$'
 shuntctl set Port c1 tag=6
 check "a changed column, before and after" seen "$OUT/all" '~ Port c1 tag: 5 → 6'
 in_ns c1 ip link set eth0 down
 check "a link that goes down" seen "$OUT/all" '~ Interface c1 .*link_state: up → down'
 shuntctl del-port c1
 check "a port that goes" seen "$OUT/all" '- Port c1'
+check "and from where" seen "$OUT/all" '~ Bridge br0 ports: -c1$'
 refute "counters" grep -qE 'statistics|cur_cfg' "$OUT/all"
 kill -INT $all; status=0; wait $all || status=$?
 check "Ctrl-C ends it with status 0" test $status = 0
