@@ -80,6 +80,7 @@ impl Snapshot {
 }
 
 /// A network device: one or several ports share it.
+#[derive(Clone)]
 pub struct Device {
     /// Which port a frame from this device belongs to.
     pub ingress: Ingress,
@@ -94,15 +95,17 @@ pub struct Device {
 }
 
 /// Which port a frame belongs to.
+#[derive(Clone)]
 pub enum Ingress {
     /// All frames belong to this port.
     Port(PortIndex),
     /// The outermost 802.1Q tag (TPID 0x8100) selects the port and is taken off; [`PortIndex::NONE`] where no port claims
     /// the VLAN. Untagged and priority-tagged frames belong to nobody here.
-    Vlans(Box<[PortIndex; VLANS]>),
+    Vlans(Arc<[PortIndex; VLANS]>),
 }
 
 /// A bridge's port.
+#[derive(Clone)]
 pub struct Port {
     /// Index into [`Snapshot::bridges`].
     pub bridge: u16,

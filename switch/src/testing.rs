@@ -259,7 +259,7 @@ impl Scene {
                 None => whole = Some(PortIndex(index as u16)),
             }
         }
-        let ingress = whole.map(Ingress::Port).or(vlans.map(Ingress::Vlans))?;
+        let ingress = whole.map(Ingress::Port).or(vlans.map(|ports| Ingress::Vlans(ports.into())))?;
         let home = self.homes.get(usize::from(number)).copied().unwrap_or(0);
         Some(Device {
             ingress,

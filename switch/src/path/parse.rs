@@ -116,7 +116,7 @@ mod tests {
         ports[181] = PortIndex(1);
         ports[182] = PortIndex(40);
         ports[0] = PortIndex(0);
-        let ingress = Ingress::Vlans(ports);
+        let ingress = Ingress::Vlans(ports.into());
         let frame = |tags: &[u8]| [[2u8; 12].as_slice(), tags, &[8, 0]].concat();
         let (result, meta) = parsed(&frame(&[0x81, 0, 0, 181, 0x81, 0, 0, 9]), &ingress);
         assert_eq!(

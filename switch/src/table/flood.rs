@@ -6,14 +6,14 @@
 use crate::config::PortIndex;
 use crate::limits::VLANS;
 use crate::table::vlan::{Carried, VlanPolicy};
-use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 /// The ports of one bridge by VLAN.
 #[derive(Clone, Debug)]
 pub struct FloodTable {
-    list_of: Box<[u16; VLANS]>,
-    /// The first one is that of the VLANs which no port names.
-    lists: Vec<Box<[PortIndex]>>,
+    /// Where in `members` a VLAN's list is.
+    list_of: Box<[Range<u32>; VLANS]>,
+    members: Vec<PortIndex>,
 }
 
 impl Default for FloodTable {
@@ -22,41 +22,66 @@ impl Default for FloodTable {
     }
 }
 
+/// A list in the making: that of `shorter` and one port more. VLANs that are at the same node have had the same ports.
+struct Node {
+    shorter: usize,
+    port: PortIndex,
+    /// The newest list that is this one and a port more, and that port.
+    longer: Option<(PortIndex, usize)>,
+    /// Where it is written.
+    list: Option<Range<u32>>,
+}
+
 impl FloodTable {
     /// The table of a bridge with these ports.
     pub fn new<'a>(ports: impl IntoIterator<Item = (PortIndex, &'a VlanPolicy)>) -> Self {
         // Ports that carry everything are kept apart, so that a thousand of them do not cost 4096 thousand steps.
         let mut everywhere = Vec::new();
-        let mut members: BTreeMap<u16, Vec<PortIndex>> = BTreeMap::new();
+        let node = |shorter, port| Node { shorter, port, longer: None, list: None };
+        let mut nodes = vec![node(0, PortIndex::NONE)];
+        let mut node_of = [0; VLANS];
         for (port, policy) in ports {
-            let mut add = |vlan: u16| members.entry(vlan).or_default().push(port);
+            let mut add = |vlan: u16| {
+                let at = &mut node_of[usize::from(vlan) % VLANS];
+                let longer = nodes[*at].longer.filter(|(newest, _)| *newest == port).map(|(_, place)| place);
+                *at = longer.unwrap_or_else(|| {
+                    let place = nodes.len();
+                    nodes[*at].longer = Some((port, place));
+                    nodes.push(node(*at, port));
+                    place
+                });
+            };
             match policy.carried() {
                 Carried::All => everywhere.push(port),
                 Carried::One(vlan) => add(vlan),
                 Carried::Set(set) => set.iter().for_each(add),
             }
         }
-        everywhere.sort_unstable();
-        let mut lists = vec![everywhere.clone().into_boxed_slice()];
-        let mut known = HashMap::new();
-        let mut list_of = Box::new([0; VLANS]);
-        for (vlan, own) in members {
-            list_of[usize::from(vlan)] = *known.entry(own).or_insert_with_key(|own| {
-                let mut list = [everywhere.as_slice(), own].concat();
-                list.sort_unstable();
-                lists.push(list.into());
-                // At most one list a VLAN, and the first.
-                (lists.len() - 1) as u16
-            });
-        }
-        Self { list_of, lists }
+        let mut members = Vec::new();
+        let list_of = node_of.map(|at| {
+            let mut write = || {
+                let start = members.len();
+                members.extend_from_slice(&everywhere);
+                let mut rest = at;
+                while rest != 0 {
+                    members.push(nodes[rest].port);
+                    rest = nodes[rest].shorter;
+                }
+                members[start..].sort_unstable();
+                start as u32..members.len() as u32
+            };
+            let list = nodes[at].list.clone().unwrap_or_else(&mut write);
+            nodes[at].list = Some(list.clone());
+            list
+        });
+        Self { list_of: Box::new(list_of), members }
     }
 
     /// The ports that carry `vlan`, the one that the frame came in by included.
     #[inline]
     pub fn ports(&self, vlan: u16) -> &[PortIndex] {
-        let list = self.list_of[usize::from(vlan) % VLANS];
-        &self.lists[usize::from(list)]
+        let Range { start, end } = self.list_of[usize::from(vlan) % VLANS];
+        &self.members[start as usize..end as usize]
     }
 }
 
@@ -78,7 +103,7 @@ mod tests {
         assert_eq!(ports(20), [0, 4]);
         assert_eq!(ports(0), [0]);
         assert_eq!(ports(4095), [0]);
-        assert_eq!(table.lists.len(), 3);
+        assert_eq!(table.members.len(), 1 + 4 + 2, "VLANs with the same ports share a list");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::limits::VLANS;
 use crate::reason::Reason;
 use crate::wire::vlan::{PARSED_MAX, TAG, TPID_8021AD, TPID_8021Q, Tag, Tags};
 use arrayvec::ArrayVec;
+use std::sync::Arc;
 
 /// A Port's `vlan_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,13 @@ impl VlanSet {
 
     /// The VLANs in the set, in order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..VLANS as u16).filter(|vlan| self.contains(*vlan))
+        (0..).step_by(64).zip(self.0).flat_map(|(first, mut left)| {
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as u16;
+                left &= left.wrapping_sub(1);
+                (bit < 64).then_some(first + bit)
+            })
+        })
     }
 }
 
@@ -92,7 +99,7 @@ impl FromIterator<u16> for VlanSet {
     }
 }
 
-/// What a port does with VLANs: compiled from a [`VlanConfig`].
+/// What a port does with VLANs: compiled from a [`VlanConfig`]. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VlanPolicy {
     mode: Mode,
@@ -101,9 +108,9 @@ pub struct VlanPolicy {
     vlan: u16,
     tunnel_tpid: u16,
     /// `None` for all.
-    trunks: Option<Box<VlanSet>>,
+    trunks: Option<Arc<VlanSet>>,
     /// `None` for all.
-    cvlans: Option<Box<VlanSet>>,
+    cvlans: Option<Arc<VlanSet>>,
 }
 
 impl Default for VlanPolicy {
@@ -188,8 +195,8 @@ impl VlanPolicy {
             priority_tags: config.priority_tags,
             vlan,
             tunnel_tpid: if config.qinq_8021q { TPID_8021Q } else { TPID_8021AD },
-            trunks: trunks.map(Box::new),
-            cvlans: cvlans.map(Box::new),
+            trunks: trunks.map(Arc::new),
+            cvlans: cvlans.map(Arc::new),
         }
     }
 
