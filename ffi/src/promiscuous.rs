@@ -8,19 +8,28 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+/// The kernel looks through all memberships of a socket for each new one. Shared out among so many, a thousand cost it little;
+/// the end of each socket takes it a grace period.
+const SOCKETS: usize = 8;
+
 /// Devices that are promiscuous because of us, in the network namespace of the thread that made this.
 #[derive(Debug)]
 pub struct Promiscuous {
-    socket: OwnedFd,
+    /// By device number.
+    sockets: Vec<OwnedFd>,
 }
 
 impl Promiscuous {
     /// None yet.
     pub fn new() -> Result<Self, SyscallError> {
-        // Protocol 0: the socket receives nothing.
-        let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)
-            .map_err(|error| SyscallError::new("socket(AF_PACKET)", "the daemon", error))?;
-        Ok(Self { socket })
+        let mut sockets = Vec::with_capacity(SOCKETS);
+        for _ in 0..SOCKETS {
+            // Protocol 0: the socket receives nothing.
+            let socket = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)
+                .map_err(|error| SyscallError::new("socket(AF_PACKET)", "the daemon", error))?;
+            sockets.push(socket);
+        }
+        Ok(Self { sockets })
     }
 
     /// Makes the device promiscuous. Each call wants one [`Promiscuous::leave`].
@@ -44,7 +53,7 @@ impl Promiscuous {
         // SAFETY: the option takes a packet_mreq, which lives until the call returns and which the kernel only reads.
         let result = unsafe {
             libc::setsockopt(
-                self.socket.as_raw_fd(),
+                self.sockets[ifindex as usize % SOCKETS].as_raw_fd(),
                 libc::SOL_PACKET,
                 option,
                 (&raw const request).cast(),
