@@ -1,7 +1,7 @@
 //! What does a JSON-RPC 1.0 message say, and what does an answer look like?
 
 use crate::transaction::OperationError;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// What a client sent.
 #[derive(Debug, PartialEq)]
@@ -30,13 +30,18 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Message, Box<(Value, OperationError)
 }
 
 pub(super) fn result(id: &Value, result: Value) -> Value {
-    json!({"id": id, "result": result, "error": null})
+    object([("id", id.clone()), ("result", result), ("error", Value::Null)])
 }
 
 pub(super) fn error(id: &Value, error: Value) -> Value {
-    json!({"id": id, "result": null, "error": error})
+    object([("id", id.clone()), ("result", Value::Null), ("error", error)])
 }
 
 pub(super) fn notification(method: &str, params: Value) -> Value {
-    json!({"method": method, "params": params, "id": null})
+    object([("method", method.into()), ("params", params), ("id", Value::Null)])
+}
+
+/// As `json!`, which copies what it is given: here that may be a whole table.
+fn object(members: [(&str, Value); 3]) -> Value {
+    Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

@@ -315,11 +315,13 @@ impl Run<'_> {
             let values: Vec<_> = columns.iter().map(|column| column.value(row)).collect();
             let json = columns.iter().zip(&values).map(|(column, value)| (name(column), value.to_json()));
             let json: Map<String, Value> = json.collect();
-            if seen.insert(values) {
+            // Those whose UUID is shown are different anyway.
+            if columns.contains(&ColumnRef::Uuid) || seen.insert(values) {
                 rows.push(Value::Object(json));
             }
         }
-        Ok(json!({"rows": rows}))
+        // Not by `json!`, which copies what it is given.
+        Ok(Value::Object([("rows".to_owned(), Value::Array(rows))].into_iter().collect()))
     }
 
     fn update(&mut self, mut members: Members<'_>) -> Result<Value, OperationError> {
