@@ -79,10 +79,12 @@ pub struct Table {
     /// For each index of the schema: the values to the row.
     indexes: Vec<HashMap<Vec<Datum>, Uuid>>,
     /// Strong references to each row, those from itself not counted.
-    strong: BTreeMap<Uuid, usize>,
-    /// Which rows refer weakly to each row, and how often.
-    weak: HashMap<Uuid, BTreeMap<RowId, usize>>,
+    strong: Referrers,
+    weak: Referrers,
 }
+
+/// Which rows refer to each row, and how often.
+type Referrers = HashMap<Uuid, BTreeMap<RowId, usize>>;
 
 impl Table {
     /// Its columns and rules.
@@ -109,7 +111,12 @@ impl Table {
     }
 
     pub(crate) fn strong_count(&self, uuid: &Uuid) -> usize {
-        self.strong.get(uuid).copied().unwrap_or(0)
+        self.strong.get(uuid).into_iter().flat_map(BTreeMap::values).sum()
+    }
+
+    /// The rows that refer strongly to a row, in the order of their UUIDs.
+    pub fn strong_referrers(&self, uuid: &Uuid) -> impl DoubleEndedIterator<Item = RowId> {
+        self.strong.get(uuid).into_iter().flat_map(|referrers| referrers.keys().copied())
     }
 
     pub(crate) fn weak_referrers(&self, uuid: &Uuid) -> impl Iterator<Item = RowId> {
@@ -184,7 +191,7 @@ impl Database {
                 links: links(table, &ids),
                 rows: BTreeMap::new(),
                 indexes: vec![HashMap::new(); table.indexes.len()],
-                strong: BTreeMap::new(),
+                strong: HashMap::new(),
                 weak: HashMap::new(),
             })
             .collect();
@@ -246,15 +253,16 @@ impl Database {
                 table.indexes[index].remove(&key);
             }
         }
-        self.for_references(change.id, old, change.new.as_deref(), |target, weak| {
-            if weak {
-                let referrers = target.0.weak.entry(target.1).or_default();
-                take_one(referrers, &change.id);
-                if referrers.is_empty() {
-                    target.0.weak.remove(&target.1);
+        self.for_references(change.id, old, change.new.as_deref(), |referrers, target| {
+            let of_target = referrers.entry(target).or_default();
+            if let Some(count) = of_target.get_mut(&change.id) {
+                *count -= 1;
+                if *count == 0 {
+                    of_target.remove(&change.id);
                 }
-            } else {
-                take_one(&mut target.0.strong, &target.1);
+            }
+            if of_target.is_empty() {
+                referrers.remove(&target);
             }
         });
     }
@@ -270,36 +278,41 @@ impl Database {
                 table.indexes[index].insert(key, new.uuid);
             }
         }
-        self.for_references(change.id, new, change.old.as_deref(), |target, weak| {
-            if weak {
-                *target.0.weak.entry(target.1).or_default().entry(change.id).or_default() += 1;
-            } else {
-                *target.0.strong.entry(target.1).or_default() += 1;
-            }
+        self.for_references(change.id, new, change.old.as_deref(), |referrers, target| {
+            *referrers.entry(target).or_default().entry(change.id).or_default() += 1;
         });
     }
 
-    /// Calls `each` with the table and UUID of every reference that `row` has and `other` has not.
-    fn for_references(&mut self, id: RowId, row: &Row, other: Option<&Row>, each: impl Fn((&mut Table, Uuid), bool)) {
+    /// Calls `each` for every reference that `row` has and `other` has not, with the referrers that it is to be kept among.
+    fn for_references(&mut self, id: RowId, row: &Row, other: Option<&Row>, each: impl Fn(&mut Referrers, Uuid)) {
         for place in 0..self.tables[id.table].links.len() {
             let link = self.tables[id.table].links[place];
             let other = other.map(|other| &other.columns[link.column]);
             for target in link.targets(&row.columns[link.column], other) {
-                if link.weak || target != id {
-                    each((&mut self.tables[link.target], target.uuid), link.weak);
+                let table = &mut self.tables[link.target];
+                if link.weak {
+                    each(&mut table.weak, target.uuid);
+                } else if target != id {
+                    each(&mut table.strong, target.uuid);
                 }
             }
         }
     }
-}
 
-/// Counts down, and forgets what reached zero.
-fn take_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
+    /// The rows that the change made different, and those that by it have other rows referring to them strongly.
+    pub fn touched(&self, delta: &Delta) -> Vec<RowId> {
+        let mut touched = Vec::new();
+        for change in &delta.changes {
+            touched.push(change.id);
+            for link in self.tables[change.id.table].links.iter().filter(|link| !link.weak) {
+                let [old, new] =
+                    [&change.old, &change.new].map(|row| row.as_ref().map(|row| &row.columns[link.column]));
+                for (one, other) in [(old, new), (new, old)] {
+                    touched.extend(one.into_iter().flat_map(|one| link.targets(one, other)));
+                }
+            }
         }
+        touched
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which steps lead from what is attached to what the configuration asks for? Pure: values in, steps out.
 
 use crate::model::{Interface, Model, Wanted};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What one network device is needed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,15 @@ impl Users {
             Users::Vlans(vlans) => vlans.values().map(String::as_str).collect(),
         }
     }
+
+    /// True if `interface` has the whole device, or this VLAN of it.
+    pub fn include(&self, interface: &str, vid: Option<u16>) -> bool {
+        match (self, vid) {
+            (Users::Whole(name), None) => name == interface,
+            (Users::Vlans(vlans), Some(vid)) => vlans.get(&vid).is_some_and(|name| name == interface),
+            _ => false,
+        }
+    }
 }
 
 /// The devices that a configuration needs, and the interfaces that cannot be served.
@@ -51,60 +60,106 @@ pub struct Wishes {
     pub internals: BTreeMap<String, String>,
     /// Interface name to what is wrong with it and what to do.
     pub refused: BTreeMap<String, String>,
+    /// By device name: the interfaces that ask for it.
+    asking: BTreeMap<String, BTreeSet<String>>,
+    /// The device that each interface asks for.
+    device_of: HashMap<String, String>,
 }
 
 impl Wishes {
     /// Reads the devices out of the configuration; `switch_end` names the switch's end of an internal interface's pair.
     pub fn of(model: &Model, switch_end: impl Fn(&str) -> String) -> Self {
         let mut wishes = Self::default();
-        // Whole devices first: a sub-port of a device that is taken whole is the one to refuse.
-        for (name, interface) in &model.interfaces {
-            match &interface.wanted {
-                Wanted::Device => wishes.whole(name.clone(), name, interface),
-                Wanted::Internal => {
-                    let device = switch_end(name);
-                    wishes.internals.insert(name.clone(), device.clone());
-                    wishes.whole(device, name, interface);
-                }
-                Wanted::SubPort { .. } => {}
-                Wanted::Refused(why) => drop(wishes.refused.insert(name.clone(), why.clone())),
-            }
-        }
-        for (name, interface) in &model.interfaces {
-            if let Wanted::SubPort { device, vid } = &interface.wanted {
-                wishes.sub_port(device, *vid, name, interface);
-            }
-        }
+        wishes.update(model, model.interfaces.keys().cloned().collect(), &BTreeSet::new(), switch_end);
         wishes
     }
 
-    fn whole(&mut self, device: String, name: &str, interface: &Interface) {
-        let wish = Wish {
-            users: Users::Whole(name.to_owned()),
-            n_rxq: interface.n_rxq,
-            xdp_mode: interface.xdp_mode.clone(),
-            tags: interface.carries_tags(),
-        };
-        self.devices.insert(device, wish);
+    /// Follows the model, in which at most the interfaces `touched` are different, and the links of these names. Returns what
+    /// to plan for: them, who asks for such a link, and who is refused now and was not, or the other way round.
+    pub fn update(
+        &mut self,
+        model: &Model,
+        touched: BTreeSet<String>,
+        links: &BTreeSet<String>,
+        switch_end: impl Fn(&str) -> String,
+    ) -> Scope {
+        let mut devices = BTreeSet::new();
+        for name in &touched {
+            self.refused.remove(name);
+            self.internals.remove(name);
+            if let Some(device) = self.device_of.remove(name) {
+                self.asking.entry(device.clone()).or_default().remove(name);
+                devices.insert(device);
+            }
+            let Some(interface) = model.interfaces.get(name) else { continue };
+            let device = match &interface.wanted {
+                Wanted::Device => name.clone(),
+                Wanted::SubPort { device, .. } => device.clone(),
+                Wanted::Internal => {
+                    let device = switch_end(name);
+                    self.internals.insert(name.clone(), device.clone());
+                    device
+                }
+                Wanted::Refused(why) => {
+                    self.refused.insert(name.clone(), why.clone());
+                    continue;
+                }
+            };
+            self.asking.entry(device.clone()).or_default().insert(name.clone());
+            self.device_of.insert(name.clone(), device.clone());
+            devices.insert(device);
+        }
+        let mut interfaces = touched;
+        for device in &devices {
+            self.settle(model, device, &mut interfaces);
+        }
+        interfaces.extend(links.iter().filter_map(|name| self.asking.get(name)).flatten().cloned());
+        devices.extend(links.iter().cloned());
+        Scope { devices, interfaces }
     }
 
-    fn sub_port(&mut self, device: &str, vid: u16, name: &str, interface: &Interface) {
-        let wish = self.devices.entry(device.to_owned()).or_insert_with(|| Wish {
-            users: Users::Vlans(BTreeMap::new()),
+    /// Who gets the device, of all that ask for it?
+    fn settle(&mut self, model: &Model, device: &str, touched: &mut BTreeSet<String>) {
+        self.devices.remove(device);
+        let Some(names) = self.asking.get(device).filter(|names| !names.is_empty()) else {
+            self.asking.remove(device);
+            return;
+        };
+        let wish = |interface: &Interface, users, tags| Wish {
+            users,
             n_rxq: interface.n_rxq,
             xdp_mode: interface.xdp_mode.clone(),
-            tags: true,
-        });
-        match &mut wish.users {
-            Users::Vlans(vlans) => drop(vlans.insert(vid, name.to_owned())),
-            Users::Whole(_) => {
+            tags,
+        };
+        let vid_of = |interface: &Interface| match interface.wanted {
+            Wanted::SubPort { vid, .. } => Some(vid),
+            _ => None,
+        };
+        let asking = || names.iter().map(|name| (name, &model.interfaces[name]));
+        let whole = asking().rfind(|(_, interface)| vid_of(interface).is_none());
+        let sub_ports = asking().filter_map(|(name, interface)| Some((vid_of(interface)?, name)));
+        if let Some((name, interface)) = whole {
+            self.devices
+                .insert(device.to_owned(), wish(interface, Users::Whole(name.clone()), interface.carries_tags()));
+            for (vid, name) in sub_ports {
                 let why = format!(
                     "{device} is attached whole as a port of its own, so VLAN {vid} of it cannot be a port: \
                      remove port {device}, or use a trunk port with tag={vid} ports beside it"
                 );
-                self.refused.insert(name.to_owned(), why);
+                if self.refused.insert(name.clone(), why).is_none() {
+                    touched.insert(name.clone());
+                }
             }
+        } else if let Some((_, first)) = asking().next() {
+            let users = Users::Vlans(sub_ports.map(|(vid, name)| (vid, name.clone())).collect());
+            self.devices.insert(device.to_owned(), wish(first, users, true));
+            touched.extend(names.iter().filter(|name| self.refused.remove(*name).is_some()).cloned());
         }
+    }
+
+    /// The device that an interface asks for, if it can be asked for.
+    pub fn device_of(&self, interface: &str) -> Option<&str> {
+        self.device_of.get(interface).map(String::as_str)
     }
 }
 
@@ -132,35 +187,48 @@ pub enum Step {
     Claim(String),
 }
 
-/// The steps from `attached` to `wishes`. `index` gives the kernel's index of a device name, if there is such a device.
-pub fn plan(attached: &Attached, wishes: &Wishes, index: impl Fn(&str) -> Option<u32>) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut kept = BTreeSet::new();
-    for (name, (ifindex, was)) in &attached.devices {
-        match wishes.devices.get(name) {
-            Some(wish) if index(name) == Some(*ifindex) && was.serves(wish) => {
-                kept.insert(name);
-            }
-            _ => steps.push(Step::Detach(name.clone())),
+/// What to plan for: the rest is as it is wanted.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Names of devices.
+    pub devices: BTreeSet<String>,
+    /// Names of interfaces, which may be internal ones.
+    pub interfaces: BTreeSet<String>,
+}
+
+/// The steps from `attached` to `wishes` within `scope`. `index` gives the kernel's index of a device name, if there is such a
+/// device.
+pub fn plan(attached: &Attached, wishes: &Wishes, scope: &Scope, index: impl Fn(&str) -> Option<u32>) -> Vec<Step> {
+    let (mut gone, mut attaching) = (Vec::new(), Vec::new());
+    for name in &scope.devices {
+        let wish = wishes.devices.get(name);
+        let kept = attached
+            .devices
+            .get(name)
+            .filter(|(ifindex, was)| index(name) == Some(*ifindex) && wish.is_some_and(|wish| was.serves(wish)));
+        if attached.devices.contains_key(name) && kept.is_none() {
+            gone.push(Step::Detach(name.clone()));
+        }
+        let Some(wish) = wish else { continue };
+        let is_internal = || matches!(&wish.users, Users::Whole(user) if wishes.internals.get(user) == Some(name));
+        match kept {
+            None if index(name).is_some() || is_internal() => attaching.push(Step::Attach(name.clone())),
+            Some((_, was)) if was.users != wish.users => attaching.push(Step::Claim(name.clone())),
+            _ => {}
         }
     }
-    let unwanted = attached.internals.iter().filter(|name| !wishes.internals.contains_key(*name));
-    steps.extend(unwanted.cloned().map(Step::RemoveInternal));
-    let missing = wishes.internals.iter().filter(|(name, device)| {
-        !attached.internals.contains(*name) || index(name).is_none() || index(device).is_none()
-    });
-    steps.extend(missing.map(|(name, _)| Step::EnsureInternal(name.clone())));
-    for (name, wish) in &wishes.devices {
-        let is_internal = || wishes.internals.values().any(|device| device == name);
-        if !kept.contains(name) {
-            if index(name).is_some() || is_internal() {
-                steps.push(Step::Attach(name.clone()));
+    let mut internals = Vec::new();
+    for name in &scope.interfaces {
+        let there = attached.internals.contains(name);
+        match wishes.internals.get(name) {
+            None if there => gone.push(Step::RemoveInternal(name.clone())),
+            Some(device) if !there || index(name).is_none() || index(device).is_none() => {
+                internals.push(Step::EnsureInternal(name.clone()));
             }
-        } else if attached.devices[name].1.users != wish.users {
-            steps.push(Step::Claim(name.clone()));
+            _ => {}
         }
     }
-    steps
+    [gone, internals, attaching].concat()
 }
 
 #[cfg(test)]
@@ -186,13 +254,26 @@ mod tests {
             }
             for name in internals {
                 wishes.internals.insert(name.clone(), format!("{name}.sw"));
-                wishes.devices.insert(format!("{name}.sw"), wish(&[], None));
+                let users = Users::Whole(name.clone());
+                wishes.devices.insert(format!("{name}.sw"), Wish { users, ..wish(&[], None) });
             }
             wishes
         })
     }
 
     type World = BTreeMap<String, u32>;
+
+    /// All that may be different.
+    fn everything(attached: &Attached, wishes: &Wishes) -> Scope {
+        Scope {
+            devices: attached.devices.keys().chain(wishes.devices.keys()).cloned().collect(),
+            interfaces: attached.internals.iter().chain(wishes.internals.keys()).cloned().collect(),
+        }
+    }
+
+    fn plan_all(attached: &Attached, wishes: &Wishes, index: impl Fn(&str) -> Option<u32>) -> Vec<Step> {
+        plan(attached, wishes, &everything(attached, wishes), index)
+    }
 
     /// What applying the steps does, on a model of the world.
     fn apply(attached: &mut Attached, world: &mut World, wishes: &Wishes, steps: &[Step]) {
@@ -234,7 +315,7 @@ mod tests {
             for (wishes, devices) in rounds {
                 let mut world: World = internals_world.clone();
                 world.extend(devices);
-                let steps = plan(&attached, &wishes, |name| world.get(name).copied());
+                let steps = plan_all(&attached, &wishes, |name| world.get(name).copied());
                 apply(&mut attached, &mut world, &wishes, &steps);
                 for (name, wish) in &wishes.devices {
                     let expected = world.get(name).map(|&index| (index, wish.clone()));
@@ -242,7 +323,7 @@ mod tests {
                 }
                 prop_assert!(attached.devices.keys().all(|name| wishes.devices.contains_key(name)));
                 prop_assert!(attached.internals.iter().eq(wishes.internals.keys()));
-                prop_assert_eq!(plan(&attached, &wishes, |name| world.get(name).copied()), vec![]);
+                prop_assert_eq!(plan_all(&attached, &wishes, |name| world.get(name).copied()), vec![]);
                 internals_world = world.into_iter().filter(|(name, _)| name.starts_with(['x', 'y', 'z'])).collect();
             }
         }
@@ -254,10 +335,10 @@ mod tests {
         wishes.devices.insert("veth1".into(), Wish { tags: false, ..wish(&[], None) });
         let hides = Wish { tags: false, ..wish(&[], None) };
         let attached = Attached { devices: [("veth1".into(), (2, hides))].into(), ..Attached::default() };
-        assert_eq!(plan(&attached, &wishes, |_| Some(2)), vec![]);
+        assert_eq!(plan_all(&attached, &wishes, |_| Some(2)), vec![]);
         wishes.devices.insert("veth1".into(), wish(&[], None));
         let again = vec![Step::Detach("veth1".into()), Step::Attach("veth1".into())];
-        assert_eq!(plan(&attached, &wishes, |_| Some(2)), again);
+        assert_eq!(plan_all(&attached, &wishes, |_| Some(2)), again);
     }
 
     #[test]
@@ -265,6 +346,6 @@ mod tests {
         let mut wishes = Wishes::default();
         wishes.devices.insert("eth0".into(), wish(&[181, 182], None));
         let attached = Attached { devices: [("eth0".into(), (2, wish(&[181], None)))].into(), ..Attached::default() };
-        assert_eq!(plan(&attached, &wishes, |_| Some(2)), vec![Step::Claim("eth0".into())]);
+        assert_eq!(plan_all(&attached, &wishes, |_| Some(2)), vec![Step::Claim("eth0".into())]);
     }
 }

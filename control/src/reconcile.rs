@@ -5,23 +5,25 @@
 //! its interface keeps an `error`, and the next event on the device, or the retry timer, tries again. A restart is the same
 //! road with nothing attached yet.
 
+mod open;
 mod settings;
 
 use crate::clock::Clock;
-use crate::database::Database;
 use crate::dataplane::Stuck;
 use crate::datum::Datum;
 use crate::kernel::{self, Kernel, Link, Links, Prepared};
-use crate::model::Model;
-use crate::plan::{Step, Users, Wish, Wishes, plan};
+use crate::model::{Changed, Model};
+use crate::plan::{Attached, Scope, Step, Wish, Wishes, plan};
 use crate::remembered::Remembered;
 use crate::state::{Device, State};
 use crate::status;
 use crate::store::Store;
-use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XdpMode, XskRx, XskTx, ethtool};
+use futures_util::StreamExt;
+use open::{Opened, Refusal, claims, open, restore_queues};
+use shunt_ffi::QueueOptions;
 use shunt_switch::config::DeviceIndex;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -31,8 +33,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(200);
 /// Devices attached before the workers are told, so that the first of a thousand ports do not wait for the last.
 const ATTACH_AT_ONCE: usize = 256;
-/// Payload above which larger frames are used, so that jumbo packets need fewer of them.
-const SMALL_FRAME_MTU: u32 = 1600;
+/// Devices opened side by side: most of it is waiting for the kernel to make and pin memory, in other threads.
+const OPEN_AT_ONCE: usize = 4;
 
 /// Keeps the switch in line with its configuration.
 pub struct Reconciler {
@@ -50,12 +52,12 @@ pub struct Reconciler {
     cores: Vec<usize>,
     /// What of the `pmd-` settings is not in force, and why.
     polling_problem: Option<String>,
-    /// What the workers forward by.
-    installed: Option<Model>,
+    /// As the rows were at the last pass.
+    model: Rc<Model>,
+    wishes: Rc<Wishes>,
+    /// Names of links that appeared, changed or vanished since.
+    touched_links: BTreeSet<String>,
 }
-
-/// The two halves of each queue.
-type Halves = Vec<(XskRx, XskTx)>;
 
 /// A device that could not be attached.
 struct Failure {
@@ -77,7 +79,8 @@ impl Reconciler {
     ) -> Self {
         let (failures, complaints) = (BTreeMap::new(), BTreeMap::new());
         let cores = state.borrow().dataplane.cores().into_iter().flatten().collect();
-        let (polling_problem, installed) = (None, None);
+        let (polling_problem, touched_links) = (None, BTreeSet::new());
+        let (model, wishes) = (Rc::default(), Rc::default());
         Self {
             store,
             state,
@@ -89,13 +92,16 @@ impl Reconciler {
             remembered,
             cores,
             polling_problem,
-            installed,
+            model,
+            wishes,
+            touched_links,
         }
     }
 
     /// Waits until a link of the host changes.
     pub async fn link_changed(&mut self) -> Result<(), kernel::Error> {
-        self.links.changed().await.map(drop)
+        self.touched_links.extend(self.links.changed().await?);
+        Ok(())
     }
 
     /// Undoes what a killed daemon left on devices that this one does not attach. Call it after the first reconciliation.
@@ -103,11 +109,7 @@ impl Reconciler {
         for prepared in self.remembered.take_orphans() {
             self.undo("after a crash", prepared).await;
         }
-        self.remember();
-    }
-
-    fn remember(&mut self) {
-        self.remembered.keep(self.state.borrow().devices.values().map(|device| &device.prepared));
+        self.remembered.write();
     }
 
     /// Some device refused and is to be tried again.
@@ -117,52 +119,54 @@ impl Reconciler {
 
     /// How often [`Reconciler::refresh_statistics`] is wanted.
     pub fn statistics_interval(&self) -> Duration {
-        Duration::from_millis(self.installed.as_ref().map_or(5000, |model| model.stats_interval_ms))
+        Duration::from_millis(self.model.stats_interval_ms)
     }
 
     /// Does everything that the configuration asks for and the devices allow. Errors only if the workers are stuck.
+    ///
+    /// Looks only at what may be different since the last time: rows and links that changed, whoever shares a device with them,
+    /// and what could not be done then. `touched` are the names of those interfaces; the first time they are all.
     pub async fn reconcile(&mut self) -> Result<(), Stuck> {
-        let model = self.read_model();
-        self.apply_polling(&model)?;
-        let wishes = Wishes::of(&model, kernel::switch_end);
-        let attached = self.state.borrow().attached();
-        let steps = plan(&attached, &wishes, |name| self.links.by_name(name).map(|link| link.ifindex));
-        let mut changed = self.observe_links();
+        let Changed { interfaces: mut touched, forwarding: mut changed } = self.read_model();
+        let model = Rc::clone(&self.model);
+        changed |= self.apply_polling(&model, &mut touched)?;
+        let scope = self.update_wishes(touched);
+        let wishes = Rc::clone(&self.wishes);
+        let attached = self.state.borrow().attached(&scope);
+        let steps = plan(&attached, &wishes, &scope, |name| self.links.by_name(name).map(|link| link.ifindex));
+        changed |= self.observe_links(&scope);
 
+        let mut touched = scope.interfaces;
+        touched.extend(users_of(&steps, &attached, &wishes));
         let leaving: Vec<_> = steps
             .iter()
             .filter_map(|step| if let Step::Detach(name) = step { Some(name.clone()) } else { None })
             .collect();
-        self.detach(&leaving, &model).await?;
-        let mut since_install = 0;
+        self.detach(&leaving, &model, &touched).await?;
+        let mut due = Vec::new();
         for step in &steps {
             match step {
                 Step::Detach(_) => {}
                 Step::RemoveInternal(name) => self.remove_internal(name).await,
                 Step::EnsureInternal(name) => self.ensure_internal(name).await,
-                Step::Attach(name) => {
-                    let wish = &wishes.devices[name];
-                    if self.is_due(name, wish) && self.attach(name, wish, &model).await? {
-                        changed = true;
-                        since_install += 1;
-                    }
-                }
+                Step::Attach(name) => due.extend(wishes.devices.get_key_value(name)),
                 Step::Claim(name) => {
                     self.claim(name, &wishes.devices[name]);
                     changed = true;
                 }
             }
-            if since_install == ATTACH_AT_ONCE {
-                self.install(&model)?;
-                since_install = 0;
-            }
         }
+        due.retain(|(name, wish)| self.is_due(name, wish));
+        changed |= self.attach(&due, &model, &touched).await?;
         self.failures.retain(|name, _| wishes.devices.contains_key(name) || wishes.internals.contains_key(name));
-        changed |= self.apply_settings(&model).await;
-        if changed || self.installed.as_ref() != Some(&model) {
-            self.install(&model)?;
+        if changed {
+            self.install(&model, &touched)?;
         }
-        self.write_status(&model, &wishes);
+        let resized = self.apply_settings(&model, &mut touched).await;
+        if !resized.is_empty() {
+            self.install(&model, &resized)?;
+        }
+        self.write_status(&model, &wishes, &touched);
         Ok(())
     }
 
@@ -170,8 +174,8 @@ impl Reconciler {
     pub async fn shut_down(&mut self, cleanup: bool) -> Result<(), Stuck> {
         let model = Model::default();
         let all: Vec<_> = self.state.borrow().devices.keys().cloned().collect();
-        self.detach(&all, &model).await?;
-        self.remember();
+        let ports = self.state.borrow().ports.keys().cloned().collect();
+        self.detach(&all, &model, &ports).await?;
         if cleanup {
             let internals: Vec<_> = self.state.borrow().internals.keys().cloned().collect();
             for name in internals {
@@ -184,9 +188,8 @@ impl Reconciler {
     /// Reads the kernel's drop counters and writes the `statistics` columns.
     pub async fn refresh_statistics(&mut self) {
         self.refresh_device_drops().await;
-        let Some(model) = &self.installed else { return };
-        let updates =
-            status::statistics(self.store.borrow().database(), model, &self.state.borrow(), Clock::start().now());
+        let now = Clock::start().now();
+        let updates = status::statistics(self.store.borrow().database(), &self.model, &self.state.borrow(), now);
         self.store.borrow_mut().write(updates);
     }
 
@@ -203,18 +206,33 @@ impl Reconciler {
         }
     }
 
-    fn read_model(&self) -> Model {
-        let store = self.store.borrow();
-        let db: &Database = store.database();
+    /// Takes over what rows and links tell.
+    fn read_model(&mut self) -> Changed {
+        let mut store = self.store.borrow_mut();
+        let rows = store.take_touched();
         let is_vlan = |link: &Link| matches!(&link.kind, kernel::Kind::Other(kind) if kind == "vlan");
-        Model::read(db, |name| self.links.by_name(name).is_some_and(|link| !is_vlan(link)))
+        let is_plain = |name: &str| self.links.by_name(name).is_some_and(|link| !is_vlan(link));
+        Rc::make_mut(&mut self.model).update(store.database(), &rows, &self.touched_links, is_plain)
+    }
+
+    /// Takes over what the model asks of devices, and returns what to plan for: what changed, and what could not be done the
+    /// last time.
+    fn update_wishes(&mut self, mut touched: BTreeSet<String>) -> Scope {
+        touched.extend(self.complaints.keys().cloned());
+        let links = std::mem::take(&mut self.touched_links);
+        let mut scope = Rc::make_mut(&mut self.wishes).update(&self.model, touched, &links, kernel::switch_end);
+        scope.devices.extend(self.failures.keys().cloned());
+        scope
     }
 
     /// Takes over what changed on attached devices by itself; true if the workers must know.
-    fn observe_links(&mut self) -> bool {
+    fn observe_links(&mut self, scope: &Scope) -> bool {
         let mut changed = false;
-        for (name, device) in &mut self.state.borrow_mut().devices {
-            if let Some(link) = self.links.by_name(name).filter(|link| link.mtu != device.mtu) {
+        let devices = &mut self.state.borrow_mut().devices;
+        for name in &scope.devices {
+            if let (Some(device), Some(link)) = (devices.get_mut(name), self.links.by_name(name))
+                && device.mtu != link.mtu
+            {
                 device.mtu = link.mtu;
                 changed = true;
             }
@@ -248,13 +266,15 @@ impl Reconciler {
         }
     }
 
-    async fn detach(&mut self, names: &[String], model: &Model) -> Result<(), Stuck> {
-        let leaving = self.state.borrow_mut().detach(names, model)?;
+    async fn detach(&mut self, names: &[String], model: &Model, touched: &BTreeSet<String>) -> Result<(), Stuck> {
+        let leaving = self.state.borrow_mut().detach(names, model, touched)?;
         for device in leaving {
             tracing::info!("{}: detached", device.name);
             restore_queues(&device.name, device.queues_before);
+            self.remembered.forget(device.ifindex);
             self.undo(&device.name, device.prepared).await;
         }
+        self.remembered.write();
         Ok(())
     }
 
@@ -286,90 +306,72 @@ impl Reconciler {
         }
     }
 
-    /// Opens a device and hands it to the workers. False, with the reason kept, if it refuses.
-    async fn attach(&mut self, name: &str, wish: &Wish, model: &Model) -> Result<bool, Stuck> {
-        let Some(index) = self.state.borrow_mut().number_device() else {
-            self.fail(name, wish, "the switch is full: remove ports that are not used".to_owned());
-            return Ok(false);
-        };
-        match self.open(name, wish, index).await {
-            Ok((device, queues)) => {
-                self.failures.remove(name);
-                tracing::info!("{name}: attached, {} mode, {} queue(s)", device.attachment.mode(), queues.len());
-                self.state.borrow_mut().attach(name, device, queues, model)?;
-                Ok(true)
-            }
-            Err(text) => {
-                self.state.borrow_mut().renumber_device(index);
-                self.fail(name, wish, text);
-                Ok(false)
+    /// Opens devices, some at a time, and hands each to the workers. True if any did not refuse.
+    async fn attach(
+        &mut self,
+        due: &[(&String, &Wish)],
+        model: &Model,
+        touched: &BTreeSet<String>,
+    ) -> Result<bool, Stuck> {
+        let (kernel, options, state) = (self.kernel.clone(), self.options, Rc::clone(&self.state));
+        let opening = futures_util::stream::iter(due).map(|&(name, wish)| {
+            let index = state.borrow_mut().number_device();
+            let opened = open(&kernel, options, name, wish);
+            async move { (name, wish, index, if index.is_some() { opened.await } else { Err(Refusal::full()) }) }
+        });
+        let mut opening = std::pin::pin!(opening.buffered(OPEN_AT_ONCE));
+        let mut attached = 0;
+        while let Some((name, wish, index, opened)) = opening.next().await {
+            match (index, opened) {
+                (Some(index), Ok(opened)) => {
+                    self.attached(name, wish, index, opened, model)?;
+                    attached += 1;
+                    if attached % ATTACH_AT_ONCE == 0 {
+                        self.install(model, touched)?;
+                    }
+                }
+                (index, Err(Refusal { text, prepared })) => {
+                    index.into_iter().for_each(|index| state.borrow_mut().renumber_device(index));
+                    if let Some(mut prepared) = prepared {
+                        self.remembered.complete(&mut prepared);
+                        self.undo(name, prepared).await;
+                    }
+                    self.fail(name, wish, text);
+                }
+                (None, Ok(_)) => unreachable!("what has no number is not opened"),
             }
         }
+        Ok(attached > 0)
     }
 
-    async fn open(&mut self, name: &str, wish: &Wish, index: DeviceIndex) -> Result<(Device, Halves), String> {
-        let mode = wanted_mode(&wish.xdp_mode).ok_or_else(|| {
-            format!(
-                "options:xdp-mode={} of {name} is unknown: use best-effort, native-with-zerocopy, native or generic",
-                wish.xdp_mode
-            )
-        })?;
-        let link = self.kernel.link_by_name(name).await.map_err(|error| error.to_string())?;
-        settings::check_mtu(&link)?;
-        let mut prepared = self.kernel.prepare(&link, wish.tags).await.map_err(|error| error.to_string())?;
+    fn attached(
+        &mut self,
+        name: &str,
+        wish: &Wish,
+        index: DeviceIndex,
+        opened: Opened,
+        model: &Model,
+    ) -> Result<(), Stuck> {
+        let Opened { link, mut prepared, queues_before, queues, dropped } = opened;
         self.remembered.complete(&mut prepared);
-        let opened = queue_count(name, wish.n_rxq).and_then(|(count, before)| {
-            let opened = self.open_queues(&link, wish, mode, count);
-            opened.map(|opened| (opened, before)).inspect_err(|_| restore_queues(name, before))
-        });
-        let ((attachment, queues, frame_bytes), queues_before) = match opened {
-            Ok(opened) => opened,
-            Err(text) => {
-                self.undo(name, prepared).await;
-                return Err(text);
-            }
-        };
-        let dropped = self.kernel.statistics(link.ifindex).await.map_or(0, |statistics| statistics.tx_dropped);
+        self.remembered.keep(&prepared);
+        self.failures.remove(name);
+        tracing::info!("{name}: attached, {} mode, {} queue(s)", queues.attachment.mode(), queues.halves.len());
         let device = Device {
             index,
             ifindex: link.ifindex,
             wish: wish.clone(),
-            attachment,
+            attachment: queues.attachment,
             prepared,
             queues_before,
             is_veth: link.kind == kernel::Kind::Veth,
             mtu: link.mtu,
             tx_dropped: (dropped, dropped),
-            frame_bytes,
+            frame_bytes: queues.frame_bytes,
             workers: Vec::new(),
             spare: Vec::new(),
         };
-        Ok((device, queues))
-    }
-
-    fn open_queues(
-        &self,
-        link: &Link,
-        wish: &Wish,
-        mode: WantedMode,
-        queues: u32,
-    ) -> Result<(Attachment, Halves, u64), String> {
-        let mut options = self.options;
-        if link.mtu > SMALL_FRAME_MTU {
-            options.chunk_bytes = 4096;
-        }
-        // TCP fails in generic mode over veth.
-        let generic_allowed = link.kind == kernel::Kind::Hardware;
-        if mode == WantedMode::Exactly(XdpMode::Generic) && !generic_allowed {
-            return Err(format!(
-                "{}: options:xdp-mode=generic is for NICs whose driver has no native mode, not for a {}: clear it",
-                link.name, link.kind
-            ));
-        }
-        let frame_bytes = u64::from(queues) * u64::from(options.frames) * u64::from(options.chunk_bytes);
-        Attachment::open(link.ifindex, &link.name, queues, mode, generic_allowed, &options, &claims(&wish.users))
-            .map(|(attachment, halves)| (attachment, halves, frame_bytes))
-            .map_err(|error| error.to_string())
+        self.state.borrow_mut().attach(name, device, queues.halves, model)
     }
 
     fn claim(&mut self, name: &str, wish: &Wish) {
@@ -381,23 +383,21 @@ impl Reconciler {
         }
     }
 
-    fn install(&mut self, model: &Model) -> Result<(), Stuck> {
-        self.state.borrow_mut().install(model)?;
+    fn install(&mut self, model: &Model, touched: &BTreeSet<String>) -> Result<(), Stuck> {
+        self.state.borrow_mut().install(model, touched)?;
         // A crash from here on must find what to undo.
-        self.remember();
-        self.installed = Some(model.clone());
+        self.remembered.write();
         Ok(())
     }
 
-    fn write_status(&mut self, model: &Model, wishes: &Wishes) {
-        let mut errors = wishes.refused.clone();
-        for (name, failure) in &self.failures {
-            let users = wishes.devices.get(name).map(|wish| wish.users.names()).unwrap_or_default();
-            errors.extend(users.into_iter().map(|user| (user.to_owned(), failure.text.clone())));
-        }
-        errors.extend(self.complaints.clone());
+    fn write_status(&mut self, model: &Model, wishes: &Wishes, touched: &BTreeSet<String>) {
+        let failure = |name: &str| self.failures.get(wishes.device_of(name)?).map(|failure| &failure.text);
+        let error = |name: &str| {
+            self.complaints.get(name).or_else(|| wishes.refused.get(name)).or_else(|| failure(name)).cloned()
+        };
         let mut store = self.store.borrow_mut();
-        let mut updates = status::updates(store.database(), model, &self.state.borrow(), &self.links, &errors);
+        let (state, interfaces) = (self.state.borrow(), touched.iter().map(String::as_str));
+        let mut updates = status::updates(store.database(), model, &state, &self.links, interfaces, error);
         if let Some(root) = store.database().rows("Open_vSwitch").next()
             && root.get("cur_cfg").as_integer() != Some(model.next_cfg)
         {
@@ -413,41 +413,12 @@ impl Reconciler {
     }
 }
 
-fn claims(users: &Users) -> Claims {
-    match users {
-        Users::Whole(_) => Claims::Everything,
-        Users::Vlans(vlans) => Claims::Vlans(vlans.keys().copied().collect()),
-    }
-}
-
-fn wanted_mode(text: &str) -> Option<WantedMode> {
-    Some(match text {
-        "best-effort" => WantedMode::BestEffort,
-        "native-with-zerocopy" => WantedMode::Exactly(XdpMode::NativeZeroCopy),
-        "native" => WantedMode::Exactly(XdpMode::Native),
-        "generic" => WantedMode::Exactly(XdpMode::Generic),
-        _ => return None,
-    })
-}
-
-/// The device's receive queues, after setting their number if the configuration names one. Also how many there were before,
-/// if that was changed.
-fn queue_count(device: &str, wanted: Option<u32>) -> Result<(u32, Option<u32>), String> {
-    let count = |error: shunt_ffi::SyscallError| format!("{device}: its queues cannot be counted: {error}");
-    let before = ethtool::channels(device).map_err(count)?;
-    let Some(wanted) = wanted.filter(|&wanted| wanted != before.rx) else { return Ok((before.rx, None)) };
-    ethtool::set_queues(device, wanted).map_err(|error| {
-        let most = before.rx_max.min(before.tx_max);
-        format!("{device}: options:n_rxq={wanted} is refused: {error}; choose from 1 to {most} (of a veth not less than its peer transmits on), or clear it to use the {} that it has", before.rx)
-    })?;
-    Ok((wanted, Some(before.rx)))
-}
-
-/// Puts the number of queues back.
-fn restore_queues(device: &str, before: Option<u32>) {
-    if let Some(count) = before
-        && let Err(error) = ethtool::set_queues(device, count)
-    {
-        tracing::warn!("{device}: keeps its number of queues: {error}");
-    }
+/// The interfaces on devices that are attached or detached.
+fn users_of(steps: &[Step], attached: &Attached, wishes: &Wishes) -> Vec<String> {
+    let wishes = steps.iter().filter_map(|step| match step {
+        Step::Detach(name) => attached.devices.get(name).map(|(_, wish)| wish),
+        Step::Attach(name) => wishes.devices.get(name),
+        _ => None,
+    });
+    wishes.flat_map(|wish| wish.users.names()).map(str::to_owned).collect()
 }

@@ -1,32 +1,46 @@
 //! What did a killed daemon change on devices, that somebody must still put back?
 //!
-//! A clean stop undoes everything. After `kill -9` the kernel takes programs and sockets back by itself, but promiscuous
-//! mode and switched-off features stay. They are kept in a file beside the control socket, under `/run`, where a reboot, after
-//! which device numbers begin anew, forgets them too.
+//! A clean stop undoes everything. After `kill -9` the kernel takes programs and sockets back by itself, but switched-off features
+//! stay. They are kept in a file beside the control socket, under `/run`, where a reboot, after which device numbers begin anew,
+//! forgets them too. A line is a device, or the number of one that is given back; now and then the file is written anew.
 
 use crate::kernel::Prepared;
 use std::collections::BTreeMap;
-use std::io;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+/// Lines that the file may have beyond twice the devices.
+const SPARE_LINES: usize = 64;
 
 /// The file, and what an earlier life of the daemon left in it.
 pub struct Remembered {
     path: PathBuf,
+    /// By device number.
     earlier: BTreeMap<u32, Prepared>,
-    written: Vec<Prepared>,
+    attached: BTreeMap<u32, Prepared>,
+    /// Lines that are not in the file yet.
+    waiting: Vec<String>,
+    /// How many the file has; none if it is not ours yet.
+    written: Option<usize>,
 }
 
 impl Remembered {
-    /// Reads the file that belongs to `socket`. One that cannot be read is taken for an empty one: the worst that follows
-    /// is a device that stays promiscuous.
+    /// Reads the file that belongs to `socket`. What of it cannot be read is left out: the worst that follows is a device
+    /// whose features stay off.
     pub fn open(socket: &Path) -> Self {
         let mut path = socket.as_os_str().to_owned();
         path.push(".devices");
         let path = PathBuf::from(path);
-        let text = std::fs::read(&path).unwrap_or_default();
-        let list: Vec<Prepared> = serde_json::from_slice(&text).unwrap_or_default();
-        let earlier = list.into_iter().map(|prepared| (prepared.ifindex(), prepared)).collect();
-        Self { path, earlier, written: Vec::new() }
+        let mut earlier = BTreeMap::new();
+        for line in fs::read_to_string(&path).unwrap_or_default().lines() {
+            if let Ok(prepared) = serde_json::from_str::<Prepared>(line) {
+                earlier.insert(prepared.ifindex(), prepared);
+            } else if let Ok(ifindex) = line.parse() {
+                earlier.remove(&ifindex);
+            }
+        }
+        Self { path, earlier, attached: BTreeMap::new(), waiting: Vec::new(), written: None }
     }
 
     /// Adds to what was just changed on a device what an earlier life changed on it.
@@ -38,38 +52,71 @@ impl Remembered {
 
     /// What an earlier life left on devices that are not attached any more, to be undone now.
     pub fn take_orphans(&mut self) -> Vec<Prepared> {
-        std::mem::take(&mut self.earlier).into_values().collect()
+        let orphans: Vec<_> = std::mem::take(&mut self.earlier).into_values().collect();
+        self.waiting.extend(orphans.iter().map(|prepared| prepared.ifindex().to_string()));
+        orphans
     }
 
-    /// Keeps what is changed on the attached devices. With none, the file goes.
-    pub fn keep<'a>(&mut self, attached: impl Iterator<Item = &'a Prepared>) {
-        let all: Vec<_> = attached.cloned().chain(self.earlier.values().cloned()).collect();
-        if all == self.written && self.path.exists() != all.is_empty() {
+    /// Keeps what was changed on a device, from the next [`Remembered::write`] on.
+    pub fn keep(&mut self, prepared: &Prepared) {
+        self.waiting.extend(serde_json::to_string(prepared));
+        self.attached.insert(prepared.ifindex(), prepared.clone());
+    }
+
+    /// The device is as it was.
+    pub fn forget(&mut self, ifindex: u32) {
+        if self.attached.remove(&ifindex).is_some() {
+            self.waiting.push(ifindex.to_string());
+        }
+    }
+
+    /// Brings the file in line. Without devices it goes.
+    pub fn write(&mut self) {
+        if self.waiting.is_empty() {
             return;
         }
-        if let Err(error) = self.write(&all) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let most = 2 * (self.attached.len() + self.earlier.len()) + SPARE_LINES;
+        let appended = self.written.map(|lines| lines + waiting.len()).filter(|lines| *lines <= most);
+        let result = match appended {
+            _ if self.attached.is_empty() && self.earlier.is_empty() => self.remove().map(|()| None),
+            Some(lines) if self.append(&waiting).is_ok() => Ok(Some(lines)),
+            _ => self.write_anew().map(Some),
+        };
+        self.written = result.unwrap_or_else(|error| {
             tracing::warn!(
                 "{}: {error}: should the daemon be killed, settings of devices will not be put back",
                 self.path.display()
             );
-        }
-        self.written = all;
+            None
+        });
     }
 
-    fn write(&self, all: &[Prepared]) -> io::Result<()> {
-        if all.is_empty() {
-            return match std::fs::remove_file(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            };
+    fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
+    }
+
+    fn append(&self, lines: &[String]) -> io::Result<()> {
+        let text = lines.join("\n") + "\n";
+        fs::OpenOptions::new().append(true).open(&self.path)?.write_all(text.as_bytes())
+    }
+
+    fn write_anew(&self) -> io::Result<usize> {
         if let Some(parent) = self.path.parent() {
-            std::fs::create_dir_all(parent)?;
+            fs::create_dir_all(parent)?;
         }
-        let text = serde_json::to_vec(all).map_err(io::Error::other)?;
+        let mut text = Vec::new();
+        for prepared in self.attached.values().chain(self.earlier.values()) {
+            serde_json::to_writer(&mut text, prepared).map_err(io::Error::other)?;
+            text.push(b'\n');
+        }
         let fresh = self.path.with_extension("new");
-        std::fs::write(&fresh, text)?;
-        std::fs::rename(&fresh, &self.path)
+        fs::write(&fresh, text)?;
+        fs::rename(&fresh, &self.path)?;
+        Ok(self.attached.len() + self.earlier.len())
     }
 }
 
@@ -77,25 +124,62 @@ impl Remembered {
 mod tests {
     use super::*;
 
+    fn prepared(ifindex: u32) -> Prepared {
+        serde_json::from_value(serde_json::json!({"ifindex": ifindex, "raised": true, "features": ["a"],
+            "peer_features": [], "tags_hidden": null}))
+        .expect("a device")
+    }
+
     #[test]
     fn survives_and_goes_away() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("db.sock");
-        let prepared = Prepared::default();
-        Remembered::open(&socket).keep([&prepared].into_iter());
+        let mut first = Remembered::open(&socket);
+        first.keep(&prepared(1));
+        first.write();
+        for ifindex in 2..4 {
+            first.keep(&prepared(ifindex));
+        }
+        first.forget(1);
+        first.write();
         let mut next = Remembered::open(&socket);
-        assert_eq!(next.take_orphans(), vec![prepared.clone()]);
-        assert_eq!(next.take_orphans(), vec![]);
-        next.keep([&prepared].into_iter());
-        next.keep(std::iter::empty());
-        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0);
+        let mut again = Prepared::default();
+        next.complete(&mut again);
+        assert_eq!(next.take_orphans(), [prepared(2), prepared(3)]);
+        assert_eq!(next.take_orphans(), []);
+        next.write();
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
+    }
+
+    /// Devices come and go for long: the file does not grow, and always tells of those that are there.
+    #[test]
+    fn the_file_stays_small() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let socket = folder.path().join("db.sock");
+        let mut remembered = Remembered::open(&socket);
+        remembered.keep(&prepared(1));
+        for ifindex in 2..1000 {
+            remembered.keep(&prepared(ifindex));
+            remembered.write();
+            assert_eq!(Remembered::open(&socket).take_orphans(), [prepared(1), prepared(ifindex)]);
+            remembered.forget(ifindex);
+            remembered.write();
+            assert_eq!(Remembered::open(&socket).take_orphans(), [prepared(1)]);
+        }
+        let text = fs::read_to_string(folder.path().join("db.sock.devices")).expect("the file");
+        assert!(text.lines().count() <= 2 * 2 + SPARE_LINES);
     }
 
     #[test]
-    fn a_damaged_file_is_an_empty_one() {
+    fn what_is_damaged_is_left_out() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let socket = folder.path().join("db.sock");
-        std::fs::write(folder.path().join("db.sock.devices"), "[{\"ifin").expect("written");
-        assert_eq!(Remembered::open(&socket).take_orphans(), vec![]);
+        let (socket, path) = (folder.path().join("db.sock"), folder.path().join("db.sock.devices"));
+        let whole = serde_json::to_string(&prepared(7)).expect("JSON");
+        fs::write(&path, format!("{whole}\n{}", &whole[..9])).expect("written");
+        let mut remembered = Remembered::open(&socket);
+        assert_eq!(remembered.earlier.len(), 1);
+        remembered.keep(&prepared(8));
+        remembered.write();
+        assert_eq!(fs::read_to_string(&path).expect("the file").lines().count(), 2, "no torn line in between");
     }
 }

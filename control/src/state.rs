@@ -3,25 +3,26 @@
 //! [`State`] is what the reconciler changes and what run-time commands read; nothing in it waits for anything but the
 //! workers' acknowledgement.
 
+mod compile;
+mod ports;
 mod queues;
 mod snooping;
 
 use crate::dataplane::{Dataplane, Stuck};
 use crate::kernel::Prepared;
 use crate::mirrors::Mirrors;
-use crate::model::{Interface, Model};
+use crate::model::Model;
 use crate::placement::Placement;
-use crate::plan::{Attached, Users, Wish};
+use crate::plan::{Attached, Scope, Users, Wish};
+use compile::Compiled;
 use shunt_ffi::Attachment;
-use shunt_switch::config::{self, DeviceIndex, Ingress, PortIndex, Snapshot};
+use shunt_switch::config::{DeviceIndex, PortIndex};
 use shunt_switch::counters::{PortCounters, PortTotals};
 use shunt_switch::limits;
 use shunt_switch::port::Transmit;
 use shunt_switch::reason::Reason;
 use shunt_switch::table::fdb::Fdb;
-use shunt_switch::table::flood::FloodTable;
 use shunt_switch::table::guard::{Guard, GuardConfig};
-use shunt_switch::table::mirror::{self, MirrorConfig};
 use shunt_switch::table::vlan::VlanPolicy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,6 +52,9 @@ pub struct State {
     /// Mirrors in force and not.
     pub mirrors: Mirrors,
     placement: Placement,
+    /// The placement is not that of all queues yet.
+    misplaced: bool,
+    compiled: Compiled,
     port_numbers: Numbers,
     device_numbers: Numbers,
     generation: u64,
@@ -65,6 +69,8 @@ pub struct Bridge {
     /// What it has snooped, if it snoops.
     pub snooping: Option<Snooping>,
     flood_vlans: BTreeSet<u16>,
+    /// Numbers of its ports.
+    ofports: BTreeSet<i64>,
 }
 
 /// A port in force.
@@ -79,6 +85,10 @@ pub struct Port {
     pub device: String,
     /// The only VLAN of the device that it uses, if not all.
     pub link_vid: Option<u16>,
+    /// MTU of the device.
+    pub mtu: u32,
+    /// It is the host's own leg.
+    pub is_host_leg: bool,
     /// One block for each worker.
     counters: Arc<[PortCounters]>,
     /// Those from before there were more workers.
@@ -134,6 +144,8 @@ impl State {
     pub fn new(dataplane: Dataplane) -> Self {
         Self {
             placement: Placement::new(&dataplane.cores(), [], true),
+            misplaced: false,
+            compiled: Compiled::default(),
             dataplane,
             bridges: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -146,11 +158,13 @@ impl State {
         }
     }
 
-    /// What planning needs to know.
-    pub fn attached(&self) -> Attached {
+    /// What planning needs to know of what is in `scope`.
+    pub fn attached(&self, scope: &Scope) -> Attached {
         let fit = |device: &Device| Wish { tags: device.prepared.tags_hidden.is_none(), ..device.wish.clone() };
-        let devices = self.devices.iter().map(|(name, device)| (name.clone(), (device.ifindex, fit(device))));
-        Attached { devices: devices.collect(), internals: self.internals.keys().cloned().collect() }
+        let devices = scope.devices.iter().filter_map(|name| self.devices.get_key_value(name));
+        let devices = devices.map(|(name, device)| (name.clone(), (device.ifindex, fit(device))));
+        let internals = scope.interfaces.iter().filter(|name| self.internals.contains_key(*name));
+        Attached { devices: devices.collect(), internals: internals.cloned().collect() }
     }
 
     /// How many snapshots there have been.
@@ -169,13 +183,19 @@ impl State {
     }
 
     /// Takes devices away from the workers and closes their sockets. A snapshot without them must not be in force yet: this
-    /// installs it.
-    pub fn detach(&mut self, names: &[String], model: &Model) -> Result<Vec<Leaving>, Stuck> {
+    /// installs it. Their ports must be among those `touched`.
+    pub fn detach(
+        &mut self,
+        names: &[String],
+        model: &Model,
+        touched: &BTreeSet<String>,
+    ) -> Result<Vec<Leaving>, Stuck> {
         let mut gone: Vec<_> = names.iter().filter_map(|name| self.devices.remove_entry(name)).collect();
         if gone.is_empty() {
             return Ok(Vec::new());
         }
-        self.install(model)?;
+        gone.iter().for_each(|(_, device)| self.compiled.forget_device(device.index));
+        self.install(model, touched)?;
         gone.iter_mut().for_each(|(_, device)| device.attachment.detach());
         let (mut leaving, mut attachments) = (Vec::new(), Vec::new());
         for (name, device) in gone {
@@ -190,11 +210,13 @@ impl State {
         Ok(leaving)
     }
 
-    /// Makes the workers forward by `model`, as far as its devices are attached.
-    pub fn install(&mut self, model: &Model) -> Result<(), Stuck> {
+    /// Makes the workers forward by `model`, as far as its devices are attached. Of interfaces, only those `touched` may be
+    /// different since the last time, in the model or in how they are attached.
+    pub fn install(&mut self, model: &Model, touched: &BTreeSet<String>) -> Result<(), Stuck> {
         let relearning = self.update_bridges(model);
-        let (removed, replaced) = self.update_ports(model);
-        let held = self.move_queues(model)?;
+        let (removed, replaced) = self.update_ports(model, touched);
+        let held = self.move_queues(model, touched)?;
+        self.recompile(model, touched, &removed);
         let mirrors = self.mirrors.resolve(model, &self.ports, self.dataplane.cores().len());
         self.generation += 1;
         let snapshot = Arc::new(self.compile(model, &mirrors));
@@ -232,6 +254,7 @@ impl State {
                 ageing_s: wanted.ageing_s,
                 snooping: None,
                 flood_vlans: wanted.flood_vlans.clone(),
+                ofports: BTreeSet::new(),
             });
             bridge.update_snooping(wanted.snooping.as_ref());
             bridge.ageing_s = wanted.ageing_s;
@@ -244,143 +267,6 @@ impl State {
             }
         }
         relearning
-    }
-
-    /// Brings the ports in line with the attached devices. Returns the ports that went, and bridge and number of those whose
-    /// VLANs or protection changed: what was learned on either is void.
-    fn update_ports(&mut self, model: &Model) -> (Vec<Port>, Vec<(String, PortIndex)>) {
-        let mut served = BTreeMap::new();
-        for (device_name, device) in &self.devices {
-            match &device.wish.users {
-                Users::Whole(name) => drop(served.insert(name.clone(), (device_name.clone(), None))),
-                Users::Vlans(vlans) => {
-                    served.extend(vlans.iter().map(|(&vid, name)| (name.clone(), (device_name.clone(), Some(vid)))));
-                }
-            }
-        }
-        served.retain(|name, _| model.interfaces.contains_key(name));
-        let stays = |name: &String, port: &Port| {
-            let same_place =
-                served.get(name).is_some_and(|(device, vid)| (device, *vid) == (&port.device, port.link_vid));
-            same_place && model.interfaces[name].bridge == port.bridge
-        };
-        let gone: Vec<_> =
-            self.ports.iter().filter(|(name, port)| !stays(name, port)).map(|(name, _)| name.clone()).collect();
-        let removed = gone.iter().filter_map(|name| self.ports.remove(name)).collect();
-        let mut replaced = Vec::new();
-        let workers = self.dataplane.cores().len();
-        let block = || -> Arc<[PortCounters]> { (0..workers).map(|_| PortCounters::default()).collect() };
-        for port in self.ports.values_mut().filter(|port| port.counters.len() != workers) {
-            port.earlier.push(std::mem::replace(&mut port.counters, block()));
-        }
-        for (name, (device, link_vid)) in served {
-            let interface = &model.interfaces[&name];
-            let vlan = VlanPolicy::new(&interface.vlan);
-            let asks_for_another =
-                |port: &Port| interface.ofport_request.is_some_and(|asked| i64::from(asked) != port.ofport);
-            let renumbered = self
-                .ports
-                .get(&name)
-                .filter(|port| asks_for_another(port))
-                .map(|_| self.number_ofport(&name, interface));
-            if let Some(port) = self.ports.get_mut(&name) {
-                port.ofport = renumbered.unwrap_or(port.ofport);
-                if port.guard.0 != interface.guard {
-                    port.guard = guard(interface);
-                }
-                if port.vlan != vlan || port.protected != interface.protected {
-                    port.vlan = vlan;
-                    port.protected = interface.protected;
-                    replaced.push((port.bridge.clone(), port.index));
-                }
-            } else if let Some(index) = self.port_numbers.take() {
-                let ofport = self.number_ofport(&name, interface);
-                let (bridge, protected) = (interface.bridge.clone(), interface.protected);
-                let (index, counters, earlier) = (PortIndex(index), block(), Vec::new());
-                let guard = guard(interface);
-                let port = Port { bridge, index, ofport, device, link_vid, counters, earlier, guard, vlan, protected };
-                self.ports.insert(name, port);
-            } else {
-                tracing::error!(
-                    "port {name} is not attached: the switch already has {} ports, its limit",
-                    limits::PORTS_MAX
-                );
-            }
-        }
-        (removed, replaced)
-    }
-
-    /// The first that is free on the bridge of: the requested number, the one it has, the one it had before a restart, the
-    /// lowest. The bridge's own interface is LOCAL.
-    fn number_ofport(&self, name: &str, interface: &Interface) -> i64 {
-        if name == interface.bridge {
-            return OFPORT_LOCAL;
-        }
-        let others = self.ports.iter().filter(|(other, port)| port.bridge == interface.bridge && *other != name);
-        let used: BTreeSet<i64> = others.map(|(_, port)| port.ofport).collect();
-        let [asked, before] = [interface.ofport_request, interface.ofport_before.0].map(|number| number.map(i64::from));
-        let own = self.ports.get(name).map(|port| port.ofport);
-        let wishes = [asked, own, before].into_iter().flatten();
-        wishes.chain(1..OFPORT_LOCAL).find(|port| !used.contains(port)).unwrap_or(-1)
-    }
-
-    fn compile(&self, model: &Model, mirrors: &BTreeMap<String, Vec<MirrorConfig>>) -> Snapshot {
-        let mut snapshot = Snapshot { generation: self.generation, ..Snapshot::default() };
-        for device in self.devices.values() {
-            let ingress = match &device.wish.users {
-                Users::Whole(name) => Ingress::Port(self.index_of(name)),
-                Users::Vlans(vlans) => {
-                    let mut table = Box::new([PortIndex::NONE; limits::VLANS]);
-                    vlans.iter().for_each(|(&vid, name)| table[usize::from(vid)] = self.index_of(name));
-                    Ingress::Vlans(table)
-                }
-            };
-            let home = device.workers.first().copied().unwrap_or(0) as u16;
-            let compiled =
-                config::Device { ingress, partial_checksums: device.is_veth, home, guarded: false, mirrored: false };
-            put(&mut snapshot.devices, device.index.0, compiled);
-        }
-        let bridge_numbers: BTreeMap<_, _> = self.bridges.keys().zip(0u16..).collect();
-        for (name, port) in &self.ports {
-            let (Some(device), Some(interface)) = (self.devices.get(&port.device), model.interfaces.get(name)) else {
-                continue;
-            };
-            let compiled = compile_port(port, device, interface, bridge_numbers[&port.bridge]);
-            put(&mut snapshot.ports, port.index.0, compiled);
-        }
-        let mut members: BTreeMap<&str, Vec<(PortIndex, &Interface)>> = BTreeMap::new();
-        for (name, port) in &self.ports {
-            if let Some(interface) = model.interfaces.get(name) {
-                members.entry(&port.bridge).or_default().push((port.index, interface));
-            }
-        }
-        for (name, bridge) in &self.bridges {
-            let members = members.remove(name.as_str()).unwrap_or_default();
-            let own_mirrors = mirrors.get(name).map_or(&[][..], Vec::as_slice);
-            let mirrors = mirror::compile(&mut snapshot.ports, snapshot.bridges.len() as u16, own_mirrors);
-            let policies = members.iter().filter_map(|&(index, _)| {
-                let port = snapshot.port(index).filter(|port| !port.mirror.is_output)?;
-                Some((index, &port.vlan))
-            });
-            let flood = FloodTable::new(policies);
-            let wanted = &model.bridges[name];
-            snapshot.bridges.push(config::Bridge {
-                fdb: Arc::clone(&bridge.fdb),
-                flood,
-                flood_vlans: (!wanted.flood_vlans.is_empty())
-                    .then(|| Box::new(wanted.flood_vlans.iter().copied().collect())),
-                forward_bpdu: wanted.forward_bpdu,
-                mirrors,
-                limits_macs: false,
-                snooping: bridge.compile_snooping(wanted.snooping.as_ref(), &members),
-            });
-        }
-        snapshot.mark();
-        snapshot
-    }
-
-    fn index_of(&self, interface: &str) -> PortIndex {
-        self.ports.get(interface).map_or(PortIndex::NONE, |port| port.index)
     }
 
     /// Names and ports by the number that the data plane knows them by.
@@ -441,34 +327,6 @@ impl Device {
         add(Reason::Oversized, kernel.rx_too_many_segments);
         add(Reason::DeviceTx, self.tx_dropped.1.saturating_sub(self.tx_dropped.0));
     }
-}
-
-fn guard(interface: &Interface) -> (GuardConfig, Option<Arc<Guard>>) {
-    (interface.guard.clone(), Guard::new(&interface.guard).map(Arc::new))
-}
-
-fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16) -> config::Port {
-    let is_uplink = !device.is_veth || port.link_vid.is_some() || interface.uplink;
-    config::Port {
-        bridge,
-        device: device.index,
-        link_vid: port.link_vid,
-        vlan: VlanPolicy::new(&interface.vlan),
-        mtu: device.mtu,
-        complete_checksums: is_uplink || !device.attachment.tx_checksum(),
-        protected: interface.protected,
-        guard: port.guard.1.clone(),
-        mirror: mirror::Role::default(),
-        counters: Arc::clone(&port.counters),
-    }
-}
-
-fn put<T>(list: &mut Vec<Option<T>>, index: u16, value: T) {
-    let index = usize::from(index);
-    if list.len() <= index {
-        list.resize_with(index + 1, || None);
-    }
-    list[index] = Some(value);
 }
 
 /// A secret that makes the FDB's hash unpredictable to those who choose MAC addresses.

@@ -18,23 +18,25 @@ use uuid::Uuid;
 /// A column's new value.
 pub type Update = (&'static str, Uuid, &'static str, Datum);
 
-/// The status of every interface and bridge, as far as it differs from what the rows say. `errors` is by interface name.
-pub fn updates(
+/// The status of these interfaces and of every bridge, as far as it differs from what the rows say.
+pub fn updates<'a>(
     db: &Database,
     model: &Model,
     state: &State,
     links: &Links,
-    errors: &BTreeMap<String, String>,
+    interfaces: impl IntoIterator<Item = &'a str>,
+    error: impl Fn(&str) -> Option<String>,
 ) -> Vec<Update> {
     let mut out = Changes { db, updates: Vec::new() };
-    for (name, interface) in &model.interfaces {
+    for name in interfaces {
+        let Some(interface) = model.interfaces.get(name) else { continue };
         let port = state.ports.get(name);
         let device_name = match &interface.wanted {
-            Wanted::SubPort { device, .. } => device,
+            Wanted::SubPort { device, .. } => device.as_str(),
             _ => name,
         };
         let link = links.by_name(device_name);
-        let error = errors.get(name).cloned().or_else(|| port.is_none().then(|| missing(name, device_name)));
+        let error = error(name).or_else(|| port.is_none().then(|| missing(name, device_name)));
         let ofport = port.map_or(-1, |port| port.ofport);
         out.set("Interface", interface.uuid, "ofport", ofport.into());
         out.set("Interface", interface.uuid, "error", error.into());

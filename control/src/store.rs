@@ -3,13 +3,13 @@
 //! Clients' transactions that come together are run in memory, written with one sync, and only then seen by anybody
 //! ([`Store::transact_all`]). The daemon reads rows here, and writes its status columns with [`Store::write`].
 
-use crate::database::{Database, Delta, ReplayError, RowRef};
+use crate::database::{Database, Delta, ReplayError, RowId, RowRef};
 use crate::datum::Datum;
 use crate::journal::{Disk, FileDisk, Journal, JournalError};
 use crate::schema::{DatabaseSchema, vswitch};
 use crate::transaction::{self, Context, OperationError, Outcome, Transaction};
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -91,6 +91,7 @@ pub struct Store {
     watched: bool,
     flush_failed: bool,
     changes: VecDeque<Rc<Delta>>,
+    touched: BTreeSet<RowId>,
 }
 
 impl Store {
@@ -118,6 +119,7 @@ impl Store {
             }
         }
         store.database.verify().map_err(|problem| OpenError::Unsound { path: path.to_owned(), problem })?;
+        store.touched.extend(store.database.touched(&Delta::of_everything(&store.database)));
         store.compact_if_due();
         store.ensure_root();
         Ok(store)
@@ -139,6 +141,7 @@ impl Store {
             watched: false,
             flush_failed: false,
             changes: VecDeque::new(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -287,8 +290,14 @@ impl Store {
         std::mem::take(&mut self.changes)
     }
 
+    /// The rows that changed since the last call, or since the store was opened empty, and those to which others refer since.
+    pub fn take_touched(&mut self) -> BTreeSet<RowId> {
+        std::mem::take(&mut self.touched)
+    }
+
     /// Keeps a change that was made for those who watch.
     fn tell(&mut self, delta: Delta) {
+        self.touched.extend(self.database.touched(&delta));
         if self.watched {
             self.changes.push_back(Rc::new(delta));
         }

@@ -4,12 +4,14 @@ use super::{Database, RowId};
 use crate::database::Table;
 use std::collections::BTreeMap;
 
+/// Which rows refer to each row, and how often, as the rows themselves say.
+type Found = BTreeMap<RowId, BTreeMap<RowId, usize>>;
+
 impl Database {
     /// Values within their columns' limits, strong references to rows that exist, no weak ones to others, no rows that nobody refers
     /// to, indexes unique, no more rows than allowed, and counts and indexes that match the rows. The error says what does not hold.
     pub fn verify(&self) -> Result<(), String> {
-        let mut strong: BTreeMap<RowId, usize> = BTreeMap::new();
-        let mut weak: BTreeMap<RowId, BTreeMap<RowId, usize>> = BTreeMap::new();
+        let (mut strong, mut weak) = (Found::new(), Found::new());
         for (id, table) in self.tables.iter().enumerate() {
             self.verify_rows(id, table, &mut strong, &mut weak)?;
         }
@@ -17,15 +19,13 @@ impl Database {
             let name = &table.schema.name;
             for uuid in table.rows.keys() {
                 let row = RowId { table: id, uuid: *uuid };
-                let count = strong.get(&row).copied().unwrap_or(0);
-                if count == 0 && !table.schema.is_root {
+                if !strong.contains_key(&row) && !table.schema.is_root {
                     return Err(format!("nobody refers to {name} {uuid}"));
                 }
-                if count != table.strong_count(uuid) {
-                    return Err(format!("{name} {uuid} has {count} references, not {}", table.strong_count(uuid)));
-                }
-                if weak.get(&row).cloned().unwrap_or_default() != table.weak.get(uuid).cloned().unwrap_or_default() {
-                    return Err(format!("{name} {uuid}: weak references are not those of the rows"));
+                for (kind, found, kept) in [("strong", &strong, &table.strong), ("weak", &weak, &table.weak)] {
+                    if found.get(&row) != kept.get(uuid) {
+                        return Err(format!("{name} {uuid}: {kind} references are not those of the rows"));
+                    }
                 }
             }
             if table.strong.len() + table.weak.len() > strong.len() + weak.len() {
@@ -35,13 +35,7 @@ impl Database {
         Ok(())
     }
 
-    fn verify_rows(
-        &self,
-        id: usize,
-        table: &Table,
-        strong: &mut BTreeMap<RowId, usize>,
-        weak: &mut BTreeMap<RowId, BTreeMap<RowId, usize>>,
-    ) -> Result<(), String> {
+    fn verify_rows(&self, id: usize, table: &Table, strong: &mut Found, weak: &mut Found) -> Result<(), String> {
         let name = &table.schema.name;
         if table.rows.len() > table.schema.rows_max as usize {
             return Err(format!("{name} has {} rows", table.rows.len()));
@@ -65,7 +59,7 @@ impl Database {
                     if link.weak {
                         *weak.entry(target).or_default().entry(from).or_default() += 1;
                     } else if target != from {
-                        *strong.entry(target).or_default() += 1;
+                        *strong.entry(target).or_default().entry(from).or_default() += 1;
                     }
                 }
             }

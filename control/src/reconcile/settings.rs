@@ -5,10 +5,12 @@ use crate::dataplane::{StartError, Stuck};
 use crate::kernel::Link;
 use crate::model::{Interface, MTU_MAX, MTU_MIN, Model, Wanted};
 use shunt_ffi::cpu;
+use std::collections::BTreeSet;
 
 impl Reconciler {
     /// Workers on the cores that the configuration names, and how they sleep. What cannot be followed is kept for the status.
-    pub(super) fn apply_polling(&mut self, model: &Model) -> Result<(), Stuck> {
+    /// Adds to `touched` whose affinity may be followed now that was not, or the other way round; true if queues must move.
+    pub(super) fn apply_polling(&mut self, model: &Model, touched: &mut BTreeSet<String>) -> Result<bool, Stuck> {
         let mut state = self.state.borrow_mut();
         let polling = &model.polling;
         let before = std::mem::replace(&mut self.polling_problem, polling.problem.clone());
@@ -32,45 +34,60 @@ impl Reconciler {
         }
         let sleep_max = polling.sleep_max.or(state.dataplane.tuning().sleep_max());
         state.dataplane.set_sleep_max(sleep_max);
-        state.place(model);
+        let moves = state.place(model);
+        if moves {
+            touched.extend(model.pinned.iter().cloned());
+        }
         if let Some(text) = self.polling_problem.as_ref().filter(|text| before.as_ref() != Some(text)) {
             tracing::warn!("{text}");
         }
-        Ok(())
+        Ok(moves)
     }
 
-    /// MTU and `mac`; true if an attached device's MTU changed. What cannot be followed becomes a complaint.
-    pub(super) async fn apply_settings(&mut self, model: &Model) -> bool {
-        let mut changed = false;
-        for (name, interface) in &model.interfaces {
-            let applied = match self.links.by_name(name).cloned() {
-                Some(link) => self.apply_to(name, interface, &link, model).await,
+    /// MTU and `mac`. Returns the interfaces whose device has another MTU now. What cannot be followed becomes a complaint, and
+    /// its interface one of those `touched`.
+    pub(super) async fn apply_settings(&mut self, model: &Model, touched: &mut BTreeSet<String>) -> BTreeSet<String> {
+        let mut resized = BTreeSet::new();
+        // A host's leg follows the ports of its bridge.
+        let legs = self.wishes.internals.keys().filter(|_| !touched.is_empty());
+        let names: BTreeSet<_> = touched.iter().chain(legs).cloned().collect();
+        for name in names {
+            let Some(interface) = model.interfaces.get(&name) else {
+                self.complaints.remove(&name);
+                continue;
+            };
+            let applied = match self.links.by_name(&name).cloned() {
+                Some(link) => self.apply_to(&name, interface, &link).await,
                 None => Ok(false),
             };
             let complaint = match applied {
                 Ok(applied) => {
-                    changed |= applied;
-                    self.problem(name, interface)
+                    if applied {
+                        resized.insert(name.clone());
+                    }
+                    self.problem(&name, interface)
                 }
                 Err(text) => Some(text),
             };
             match complaint {
-                Some(text) => self.complain(name, text),
-                // Why an internal port's device could not be made was said before; a port of a device comes with this pass.
-                None if interface.wanted != Wanted::Internal || self.state.borrow().ports.contains_key(name) => {
-                    self.complaints.remove(name);
+                Some(text) => {
+                    self.complain(&name, text);
+                    touched.insert(name);
+                }
+                // Why an internal port's device could not be made was said before.
+                None if interface.wanted != Wanted::Internal || self.state.borrow().ports.contains_key(&name) => {
+                    self.complaints.remove(&name);
                 }
                 None => {}
             }
         }
-        self.complaints.retain(|name, _| model.interfaces.contains_key(name));
-        changed
+        resized
     }
 
     /// The same for one interface.
-    async fn apply_to(&self, name: &str, interface: &Interface, link: &Link, model: &Model) -> Result<bool, String> {
+    async fn apply_to(&self, name: &str, interface: &Interface, link: &Link) -> Result<bool, String> {
         let mut changed = false;
-        if let Some(mtu) = self.wanted_mtu(interface, model).filter(|&mtu| mtu != link.mtu) {
+        if let Some(mtu) = self.wanted_mtu(interface).filter(|&mtu| mtu != link.mtu) {
             self.set_mtu(name, link, mtu).await?;
             changed = true;
         } else {
@@ -99,16 +116,13 @@ impl Reconciler {
 
     /// What is asked for; of the host's leg otherwise the smallest MTU among the bridge's attached devices, as in OVS: whatever
     /// it sends then fits each of them.
-    fn wanted_mtu(&self, interface: &Interface, model: &Model) -> Option<u32> {
+    fn wanted_mtu(&self, interface: &Interface) -> Option<u32> {
         if interface.wanted != Wanted::Internal || interface.mtu_request.is_some() {
             return interface.mtu_request;
         }
         let state = self.state.borrow();
-        let others = state.ports.iter().filter(|(name, port)| {
-            port.bridge == interface.bridge
-                && model.interfaces.get(*name).is_some_and(|other| other.wanted != Wanted::Internal)
-        });
-        others.filter_map(|(_, port)| state.devices.get(&port.device)).map(|device| device.mtu).min()
+        let others = state.ports.values().filter(|port| port.bridge == interface.bridge && !port.is_host_leg);
+        others.map(|port| port.mtu).min()
     }
 
     /// Sets a device's MTU; of an internal interface, that of both ends.

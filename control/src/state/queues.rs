@@ -23,9 +23,15 @@ pub struct QueueView<'a> {
 
 impl State {
     /// Takes over where the configuration wants queues to be polled; [`State::install`] moves those that are elsewhere.
-    pub fn place(&mut self, model: &Model) {
-        let affinities = model.interfaces.values().map(|interface| &interface.affinity);
-        self.placement = Placement::new(&self.dataplane.cores(), affinities, !model.polling.mixed);
+    /// True if there are other places now.
+    pub fn place(&mut self, model: &Model) -> bool {
+        let pinned = model.pinned.iter().filter_map(|name| model.interfaces.get(name));
+        let affinities = pinned.map(|interface| &interface.affinity);
+        let placement = Placement::new(&self.dataplane.cores(), affinities, !model.polling.mixed);
+        let changed = placement != self.placement;
+        self.placement = placement;
+        self.misplaced |= changed;
+        changed
     }
 
     /// The rules by which queues are polled.
@@ -49,6 +55,7 @@ impl State {
             sides.transmitters.push(Box::new(tx));
         }
         self.hand_out(&mut device, sides)?;
+        self.compiled.outdate_device(name);
         self.devices.insert(name.to_owned(), device);
         Ok(())
     }
@@ -74,12 +81,19 @@ impl State {
 
     /// Moves queues to where they are to be polled. True if any moved: then nothing is received until the workers resume, so
     /// that no packet overtakes another or finds its way out gone.
-    pub(super) fn move_queues(&mut self, model: &Model) -> Result<bool, Stuck> {
-        let wanted = |device: &Device| {
-            self.placement.of(device.index.0, device.workers.len(), affinity(model, &device.wish.users))
+    pub(super) fn move_queues(&mut self, model: &Model, touched: &BTreeSet<String>) -> Result<bool, Stuck> {
+        let names: BTreeSet<_> = if std::mem::take(&mut self.misplaced) {
+            self.devices.keys().cloned().collect()
+        } else {
+            touched.iter().filter_map(|name| self.ports.get(name)).map(|port| port.device.clone()).collect()
         };
-        let places = self.devices.iter().map(|(name, device)| (name.clone(), wanted(device)));
-        let moves: Vec<_> = places.filter(|(name, workers)| *workers != self.devices[name].workers).collect();
+        let place = |name: String| {
+            let device = self.devices.get(&name)?;
+            let queues = device.workers.len();
+            let workers = self.placement.of(device.index.0, queues, affinity(model, &device.wish.users));
+            (workers != device.workers).then_some((name, workers))
+        };
+        let moves: Vec<_> = names.into_iter().filter_map(place).collect();
         if moves.is_empty() {
             return Ok(false);
         }
@@ -89,6 +103,7 @@ impl State {
             let sides = self.dataplane.recall(device.index)?;
             device.workers = workers;
             self.hand_out(&mut device, sides)?;
+            self.compiled.outdate_device(&name);
             tracing::debug!("{name}: its queues are polled by workers {:?}", device.workers);
             self.devices.insert(name, device);
         }

@@ -40,7 +40,7 @@ impl Bridge {
     /// What the workers are told. `ports` are the bridge's.
     pub(super) fn compile_snooping(
         &self,
-        wanted: Option<&model::Snooping>,
+        wanted: &model::Snooping,
         ports: &[(PortIndex, &model::Interface)],
     ) -> Option<config::Snooping> {
         let those = |flag: fn(&model::Interface) -> bool| {
@@ -48,7 +48,7 @@ impl Bridge {
         };
         Some(config::Snooping {
             mdb: Arc::clone(&self.snooping.as_ref()?.mdb),
-            flood_unregistered: wanted?.flood_unregistered,
+            flood_unregistered: wanted.flood_unregistered,
             flood_ports: those(|interface| interface.mcast_flood),
             report_ports: those(|interface| interface.mcast_flood_reports),
         })

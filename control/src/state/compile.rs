@@ -1,0 +1,148 @@
+//! How does what is attached become the workers' snapshot?
+//!
+//! Ports and devices are compiled when something about them changes. A snapshot is a copy of all, and what bridges and
+//! mirrors say of them.
+
+use super::{Device, Port, State};
+use crate::model::{Interface, Model};
+use crate::plan::Users;
+use shunt_switch::config::{self, DeviceIndex, Ingress, PortIndex, Snapshot};
+use shunt_switch::limits;
+use shunt_switch::table::flood::FloodTable;
+use shunt_switch::table::mirror::{self, MirrorConfig};
+use shunt_switch::table::vlan::VlanPolicy;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Ports and devices as the workers know them, but for what bridges and mirrors say of them.
+#[derive(Default)]
+pub(super) struct Compiled {
+    devices: Vec<Option<config::Device>>,
+    ports: Vec<Option<config::Port>>,
+    /// By number.
+    bridges: Vec<String>,
+    workers: usize,
+    /// Names of devices to compile though no port of theirs is touched.
+    stale: BTreeSet<String>,
+}
+
+impl Compiled {
+    /// The device has been given to other workers.
+    pub(super) fn outdate_device(&mut self, name: &str) {
+        self.stale.insert(name.to_owned());
+    }
+
+    /// The device is gone.
+    pub(super) fn forget_device(&mut self, index: DeviceIndex) {
+        put(&mut self.devices, index.0, None);
+    }
+}
+
+impl State {
+    /// Compiles the ports that are `touched`, and what they are to their devices.
+    pub(super) fn recompile(&mut self, model: &Model, touched: &BTreeSet<String>, removed: &[Port]) {
+        let mut stale = std::mem::take(&mut self.compiled.stale);
+        for port in removed {
+            put(&mut self.compiled.ports, port.index.0, None);
+            stale.insert(port.device.clone());
+        }
+        let workers = self.dataplane.cores().len();
+        let is_same = self.bridges.keys().eq(&self.compiled.bridges) && self.compiled.workers == workers;
+        let ports: Vec<_> = if is_same {
+            touched.iter().filter_map(|name| self.ports.get_key_value(name)).collect()
+        } else {
+            (self.compiled.bridges, self.compiled.workers) = (self.bridges.keys().cloned().collect(), workers);
+            self.ports.iter().collect()
+        };
+        for (name, port) in ports {
+            let number = self.compiled.bridges.binary_search(&port.bridge);
+            if let (Some(device), Some(interface), Ok(bridge)) =
+                (self.devices.get(&port.device), model.interfaces.get(name), number)
+            {
+                let compiled = compile_port(port, device, interface, bridge as u16);
+                put(&mut self.compiled.ports, port.index.0, Some(compiled));
+            }
+            stale.insert(port.device.clone());
+        }
+        for device in stale.iter().filter_map(|name| self.devices.get(name)) {
+            let compiled = self.compile_device(device);
+            put(&mut self.compiled.devices, device.index.0, Some(compiled));
+        }
+    }
+
+    pub(super) fn compile(&self, model: &Model, mirrors: &BTreeMap<String, Vec<MirrorConfig>>) -> Snapshot {
+        let (devices, ports) = (self.compiled.devices.clone(), self.compiled.ports.clone());
+        let mut snapshot = Snapshot { generation: self.generation, devices, ports, ..Snapshot::default() };
+        let own_mirrors = |name| mirrors.get(name).map_or(&[][..], Vec::as_slice);
+        let mirrors: Vec<_> = (0..)
+            .zip(self.bridges.keys())
+            .map(|(number, name)| mirror::compile(&mut snapshot.ports, number, own_mirrors(name)))
+            .collect();
+        let mut policies: Vec<Vec<(PortIndex, &VlanPolicy)>> = vec![Vec::new(); self.bridges.len()];
+        for (index, port) in (0..).zip(&snapshot.ports) {
+            if let Some(port) = port.as_ref().filter(|port| !port.mirror.is_output)
+                && let Some(of_bridge) = policies.get_mut(usize::from(port.bridge))
+            {
+                of_bridge.push((PortIndex(index), &port.vlan));
+            }
+        }
+        let floods: Vec<_> = policies.into_iter().map(FloodTable::new).collect();
+        for (((name, bridge), mirrors), flood) in self.bridges.iter().zip(mirrors).zip(floods) {
+            let wanted = &model.bridges[name];
+            snapshot.bridges.push(config::Bridge {
+                fdb: Arc::clone(&bridge.fdb),
+                flood,
+                flood_vlans: (!wanted.flood_vlans.is_empty())
+                    .then(|| Box::new(wanted.flood_vlans.iter().copied().collect())),
+                forward_bpdu: wanted.forward_bpdu,
+                mirrors,
+                limits_macs: false,
+                snooping: wanted.snooping.as_ref().and_then(|wanted| {
+                    let own = self.ports.iter().filter(|(_, port)| port.bridge == *name);
+                    let own = own.filter_map(|(name, port)| Some((port.index, model.interfaces.get(name)?)));
+                    bridge.compile_snooping(wanted, &own.collect::<Vec<_>>())
+                }),
+            });
+        }
+        snapshot.mark();
+        snapshot
+    }
+
+    fn compile_device(&self, device: &Device) -> config::Device {
+        let index_of = |interface: &String| self.ports.get(interface).map_or(PortIndex::NONE, |port| port.index);
+        let ingress = match &device.wish.users {
+            Users::Whole(name) => Ingress::Port(index_of(name)),
+            Users::Vlans(vlans) => {
+                let mut table = [PortIndex::NONE; limits::VLANS];
+                vlans.iter().for_each(|(&vid, name)| table[usize::from(vid)] = index_of(name));
+                Ingress::Vlans(Arc::new(table))
+            }
+        };
+        let home = device.workers.first().copied().unwrap_or(0) as u16;
+        config::Device { ingress, partial_checksums: device.is_veth, home, guarded: false, mirrored: false }
+    }
+}
+
+fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16) -> config::Port {
+    let is_uplink = !device.is_veth || port.link_vid.is_some() || interface.uplink;
+    config::Port {
+        bridge,
+        device: device.index,
+        link_vid: port.link_vid,
+        vlan: port.vlan.clone(),
+        mtu: port.mtu,
+        complete_checksums: is_uplink || !device.attachment.tx_checksum(),
+        protected: port.protected,
+        guard: port.guard.1.clone(),
+        mirror: mirror::Role::default(),
+        counters: Arc::clone(&port.counters),
+    }
+}
+
+fn put<T>(list: &mut Vec<Option<T>>, index: u16, value: Option<T>) {
+    let index = usize::from(index);
+    if list.len() <= index {
+        list.resize_with(index + 1, || None);
+    }
+    list[index] = value;
+}
