@@ -192,7 +192,7 @@ impl<T: Entry> Producer<T> {
     pub fn slots(&mut self, wanted: u32) -> Slots<'_, T> {
         let left = self.room(wanted).min(wanted);
         let (first, mask) = (self.ring.entry(0), self.ring.size - 1);
-        Slots { first, mask, left, written: &mut self.written }
+        Slots { first, mask, left, next: self.written, written: &mut self.written }
     }
 
     /// Shows what was written to the other end.
@@ -243,6 +243,8 @@ pub struct Slots<'a, T: Entry> {
     first: *mut T,
     mask: u32,
     left: u32,
+    /// Our index: here rather than behind `written`, so that it stays in a register.
+    next: u32,
     written: &'a mut u32,
 }
 
@@ -263,10 +265,17 @@ impl<T: Entry> Slots<'_, T> {
         // SAFETY: `first` is entry 0 of a ring of `mask + 1` entries, which the producer behind `written` keeps alive. The slot
         // is before the consumer's index plus the size, so it is the producer's: the other end does not read it until the
         // index is published.
-        unsafe { self.first.add((*self.written & self.mask) as usize).write(entry) };
-        *self.written = self.written.wrapping_add(1);
+        unsafe { self.first.add((self.next & self.mask) as usize).write(entry) };
+        self.next = self.next.wrapping_add(1);
         self.left -= 1;
         true
+    }
+}
+
+impl<T: Entry> Drop for Slots<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.written = self.next;
     }
 }
 

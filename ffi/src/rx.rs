@@ -220,6 +220,7 @@ impl Held {
             let written = slots.write(u64::from(self.lent.lend(frame)) * u64::from(chunk_bytes));
             debug_assert!(written, "there was room");
         }
+        drop(slots);
         self.arriving = 0;
         self.followers = self.segments.len().saturating_sub(1);
         self.fill.publish();

@@ -168,12 +168,17 @@ impl Edit {
     /// Writes the copy: exactly [`Edit::len`] octets.
     #[inline(always)]
     pub fn write(&self, packet: &Packet<'_>, checksum: Checksum, to: &mut (impl Write + ?Sized)) {
-        if self.changes_nothing() {
-            to.append(packet.head());
-        } else {
-            self.write_tagged(packet.head(), to);
+        let head = packet.head();
+        match head.split_at_checked(ADDRESSES) {
+            Some((addresses, rest)) if !self.changes_nothing() => {
+                to.append(addresses);
+                to.append(&self.push[..usize::from(self.push_len).min(PUSH_MAX * TAG)]);
+                // Tags lie in the first segment: they were read there.
+                to.append(rest.get(usize::from(self.strip)..).unwrap_or(&[]));
+            }
+            _ => to.append(head),
         }
-        if packet.head().len() < packet.len() {
+        if head.len() < packet.len() {
             packet.rest().for_each(|segment| to.append(segment));
         }
         let len = self.len_unpadded(packet);
@@ -185,14 +190,15 @@ impl Edit {
         }
     }
 
-    /// Writes the first segment, or a packet that has no other.
+    /// Writes the copy of a packet in one segment, of at least [`FRAME_MIN`] octets, to as many.
     #[inline(always)]
-    pub(crate) fn write_tagged(&self, head: &[u8], to: &mut (impl Write + ?Sized)) {
-        let Some((addresses, rest)) = head.split_at_checked(ADDRESSES) else { return to.append(head) };
-        to.append(addresses);
-        to.append(&self.push[..usize::from(self.push_len).min(PUSH_MAX * TAG)]);
-        // Tags lie in the first segment: they were read there.
-        to.append(rest.get(usize::from(self.strip)..).unwrap_or(&[]));
+    pub(crate) fn write_whole(&self, packet: &[u8], to: &mut [u8]) {
+        let (strip, push_len) = (usize::from(self.strip), usize::from(self.push_len));
+        let front = ADDRESSES + push_len;
+        // All tags that there may be, in moves of fixed length; what is too much is written over.
+        to[..ADDRESSES].copy_from_slice(&packet[..ADDRESSES]);
+        to[ADDRESSES..ADDRESSES + PUSH_MAX * TAG].copy_from_slice(&self.push);
+        shunt_ffi::copy(&packet[ADDRESSES + strip..], &mut to[front..]);
     }
 }
 
@@ -210,6 +216,10 @@ mod tests {
         edit.write(packet, checksum, &mut appended);
         edit.write(packet, checksum, &mut Cursor::new(&mut filled));
         assert_eq!(appended, filled);
+        if packet.head().len() == packet.len() && edit.len_unpadded(packet) >= FRAME_MIN && checksum == Checksum::Keep {
+            edit.write_whole(packet.head(), &mut filled);
+            assert_eq!(appended, filled);
+        }
         filled
     }
 
@@ -232,6 +242,19 @@ mod tests {
         for cut in 16..120 {
             let pieces = vec![&octets[..cut], &octets[cut..]];
             assert_eq!(written(&edit, &Packet::segmented(&pieces, 0, 120)), expected);
+        }
+    }
+
+    #[test]
+    fn each_edit_writes_whole_packets_as_it_writes_others() {
+        let octets: Vec<u8> = (0..200).collect();
+        let tags = [Tag::new(TPID_8021AD, 1, 0), Tag::new(TPID_8021Q, 2, 7), Tag::new(TPID_8021Q, 3, 1)];
+        for strip in [0, 4, 8] {
+            for push in 0..=PUSH_MAX {
+                for len in 60..200 {
+                    written(&Edit::new(strip, tags[..push].iter().copied()), &Packet::contiguous(&octets[..len]));
+                }
+            }
         }
     }
 

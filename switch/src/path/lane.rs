@@ -4,6 +4,7 @@
 
 use crate::config::{Bridge, Port, PortIndex, Snapshot};
 use crate::reason::Reason;
+use crate::table::fdb::Fdb;
 use crate::table::vlan::Classified;
 use crate::wire::vlan::Tags;
 
@@ -15,6 +16,8 @@ pub struct Lane<'a> {
     pub port: &'a Port,
     /// Its bridge.
     pub bridge: &'a Bridge,
+    /// The bridge's FDB.
+    pub fdb: &'a Fdb,
     /// The tags that were classified last.
     tags: Tags,
     /// What they came to.
@@ -52,7 +55,8 @@ impl<'a> Lanes<'a> {
 fn lane(config: &Snapshot, index: PortIndex) -> Option<Lane<'_>> {
     let port = config.port(index)?;
     let bridge = config.bridges.get(usize::from(port.bridge))?;
-    let mut lane = Lane { index, port, bridge, tags: Tags::NONE, vlan: Err(Reason::NoPort), floods: false };
+    let (vlan, fdb) = (Err(Reason::NoPort), &*bridge.fdb);
+    let mut lane = Lane { index, port, bridge, fdb, tags: Tags::NONE, vlan, floods: false };
     lane.reclassify(Tags::NONE);
     Some(lane)
 }

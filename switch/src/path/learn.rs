@@ -16,7 +16,7 @@ use crate::wire::ethernet::Mac;
 pub fn places(meta: &Meta, lane: &Lane<'_>) -> [Place; 2] {
     let place = |mac: Mac| {
         let is_nowhere = mac.is_group() || lane.floods;
-        if is_nowhere { Place::NOWHERE } else { lane.bridge.fdb.place(meta.vlan.vlan, mac) }
+        if is_nowhere { Place::NOWHERE } else { lane.fdb.place(meta.vlan.vlan, mac) }
     };
     [place(meta.source), place(meta.destination)]
 }
@@ -31,7 +31,7 @@ pub fn one(
     now: Instant,
     now_ms: u64,
 ) -> Result<(), Reason> {
-    if lane.bridge.fdb.is_fresh(source, meta.port, now_ms) { Ok(()) } else { news(meta, lane.bridge, config, now) }
+    if lane.fdb.is_fresh(source, meta.port, now_ms) { Ok(()) } else { news(meta, lane.bridge, config, now) }
 }
 
 #[inline(never)]

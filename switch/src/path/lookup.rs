@@ -28,7 +28,7 @@ impl Way {
 /// Decides the packet's fate.
 #[inline(always)]
 pub fn one(meta: &mut Meta, destination: Place, lane: &Lane<'_>, way: &mut Way, config: &Snapshot) {
-    let to = lane.bridge.fdb.lookup_at(destination).unwrap_or(PortIndex::NONE);
+    let to = lane.fdb.lookup_at(destination).unwrap_or(PortIndex::NONE);
     if way.to != to || way.from != meta.port || way.tags != meta.tags {
         let answer = decide(meta, lane, to, config);
         *way = Way { to, from: meta.port, tags: meta.tags, number: way.number + 1, answer };

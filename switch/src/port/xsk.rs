@@ -72,7 +72,7 @@ fn behind(copies: Copies<'_>, count: usize) -> Copies<'_> {
 #[inline]
 fn queue(burst: &mut TxBurst<'_>, copies: Copies<'_>, edit: &Edit, octets: &mut u64) -> (usize, TxRefused) {
     let checksums = copies.checksums;
-    let tagged = |head: &[u8], to: &mut [u8]| edit.write_tagged(head, &mut Cursor::new(to));
+    let tagged = |packet: &[u8], to: &mut [u8]| edit.write_whole(packet, to);
     match (edit.changes_nothing(), checksums.is_empty()) {
         (true, true) => queue_by(burst, copies.packets, edit, octets, |_| Checksum::Keep, shunt_ffi::copy),
         (true, false) => queue_by(burst, copies.packets, edit, octets, |i| checksums[i], shunt_ffi::copy),
