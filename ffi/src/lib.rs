@@ -26,6 +26,7 @@ pub mod rx;
 mod socket;
 pub mod tx;
 pub mod umem;
+pub mod words;
 pub mod xdp_query;
 
 pub use attachment::{AttachError, Attachment, QueueOptions, WantedMode, XdpMode, XdpStatistics, drop_all};

@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod fdb;
+pub mod fib;
 pub mod flood;
 pub mod guard;
 mod ledger;
