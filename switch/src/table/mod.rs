@@ -8,6 +8,7 @@ pub mod guard;
 mod ledger;
 pub mod mdb;
 pub mod mirror;
+pub mod next_hop;
 mod order;
 mod slot;
 pub mod vlan;

@@ -32,6 +32,11 @@ pub enum FibError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pass(u64);
 
+impl Pass {
+    /// Before the first commit: for what no worker has seen.
+    pub const NONE: Self = Self(0);
+}
+
 /// The one writer of a [`Fib`].
 pub struct Writer {
     fib: Arc<Fib>,
@@ -143,6 +148,11 @@ impl Writer {
         self.pass += 1;
         self.blocks.publish(self.pass);
         Pass(self.pass)
+    }
+
+    /// What the next commit will answer: for what it takes out of the workers' sight.
+    pub fn next_pass(&self) -> Pass {
+        Pass(self.pass + 1)
     }
 
     /// All workers have finished what they were doing when this commit was made.
