@@ -25,6 +25,7 @@ pub mod placement;
 pub mod plan;
 pub mod reconcile;
 pub mod remembered;
+pub mod routing;
 pub mod rpc;
 pub mod schema;
 pub mod state;

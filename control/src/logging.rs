@@ -22,6 +22,7 @@ pub const MODULES: &[&str] = &[
     "mirrors",
     "reconcile",
     "remembered",
+    "routing",
     "rpc",
     "shuntd",
     "state",

@@ -20,7 +20,7 @@ unsafe impl Sync for Words {}
 impl Words {
     /// Room for `len` words (at least one). Fails if the address space or the process's limits do not have it.
     pub fn new(len: usize) -> Result<Self, SyscallError> {
-        let error = |errno| SyscallError::new("mmap", &format!("{len} words"), errno);
+        let error = |errno| SyscallError::new("mmap", format!("{len} words"), errno);
         let bytes = len.max(1).checked_mul(size_of::<AtomicU64>()).ok_or_else(|| error(rustix::io::Errno::NOMEM))?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.

@@ -23,6 +23,7 @@ mod namespaces;
 mod peer;
 mod prepare;
 mod request;
+mod routes;
 mod speed;
 
 pub use container::{Cidr, Inside};
@@ -32,6 +33,7 @@ pub use link::{Kind, Link, Peer, Statistics, Xdp, XdpMode};
 pub use links::{EVENT_BUFFER_BYTES, Links};
 pub use prepare::{PrepareError, Prepared};
 pub use request::NAME_BYTES_MAX;
+pub use routes::{Routes, Told};
 pub use speed::Speed;
 
 /// The way to the kernel's links. Cheap to clone.

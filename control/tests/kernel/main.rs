@@ -3,6 +3,7 @@
 mod internal;
 mod links;
 mod prepare;
+mod routes;
 
 use shunt_control::kernel::Kernel;
 use shunt_ffi::netns::TestNamespace;

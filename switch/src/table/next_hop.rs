@@ -279,6 +279,11 @@ impl Writer {
         }
     }
 
+    /// No way is in use.
+    pub fn is_unused(&self) -> bool {
+        self.neighbours.by_key.is_empty() && self.groups.by_key.is_empty()
+    }
+
     /// Neighbours that packets went to since the last call.
     pub fn take_used(&mut self) -> Vec<Neighbour> {
         let used = |number: u32| &self.shared.neighbours[number as usize * 2 + 1];
@@ -474,7 +479,7 @@ mod tests {
         assert_eq!(group(&mut writer, &[(1, 1), (2, 1)]), first, "still in use once");
         writer.give_back(first, fib.next_pass());
         writer.give_back(first, fib.next_pass());
-        assert!(writer.neighbours.by_key.is_empty() && writer.groups.by_key.is_empty());
+        assert!(writer.is_unused());
         let second = group(&mut writer, &[(3, 1), (4, 1)]);
         assert_ne!(second, first, "workers may still be looking at the first");
         let pass = fib.commit();

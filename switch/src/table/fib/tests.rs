@@ -1,9 +1,10 @@
+//! Does the FIB find what a list searched from end to end finds, and is nothing seen too early or used again too soon?
+
 use super::*;
 use crate::port::fault::Dice;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 const WORDS: u32 = 1 << 18;
 
@@ -213,41 +214,41 @@ fn readers_see_the_old_way_or_the_new_one() {
     let fib = writer.fib();
     writer.insert(table, "10.0.0.0/8".parse().unwrap(), target(0)).unwrap();
     writer.commit();
-    let stop = Arc::new(AtomicBool::new(false));
-    // Turns of the reader: a commit is passed when the turn that was under way is over.
-    let turns = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let reader = std::thread::spawn({
-        let (fib, stop, turns) = (Arc::clone(&fib), Arc::clone(&stop), Arc::clone(&turns));
-        move || {
-            let mut dice = Dice::new(1);
-            while !stop.load(Relaxed) {
-                for _ in 0..64 {
-                    let c = dice.below(64) as u8;
-                    let found = fib.lookup_v4(table, Ipv4Addr::new(10, 1, c, dice.roll() as u8)).expect("a route");
-                    assert!(found == target(0) || found.get() % 64 == u32::from(c), "{found} for 10.1.{c}");
+    let (stop, turns) = (AtomicBool::new(false), AtomicU64::new(0));
+    let read = || {
+        let mut dice = Dice::new(1);
+        while !stop.load(Relaxed) {
+            for _ in 0..64 {
+                let c = dice.below(64) as u8;
+                let found = fib.lookup_v4(table, Ipv4Addr::new(10, 1, c, dice.roll() as u8)).expect("a route");
+                assert!(found == target(0) || found.get() % 64 == u32::from(c), "{found} for 10.1.{c}");
+            }
+            turns.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(read);
+        let mut dice = Dice::new(2);
+        for _ in 0..20_000 {
+            let c = dice.below(64) as u8;
+            let net = IpNet::from(Ipv4Net::new(Ipv4Addr::new(10, 1, c, 0), 24).unwrap());
+            if dice.chance(500) {
+                writer
+                    .insert(table, net, Target::new(64 * (1 + dice.below(1000) as u32) + u32::from(c)).unwrap())
+                    .unwrap();
+            } else {
+                writer.remove(table, net).unwrap();
+            }
+            if dice.chance(100) {
+                let pass = writer.commit();
+                // The turn that was under way, and a whole one.
+                let seen = turns.load(Ordering::SeqCst);
+                while turns.load(Ordering::SeqCst) < seen + 2 && !reader.is_finished() {
+                    std::thread::yield_now();
                 }
-                turns.fetch_add(1, Ordering::SeqCst);
+                writer.reclaim(pass);
             }
         }
+        stop.store(true, Relaxed);
     });
-    let mut dice = Dice::new(2);
-    for _ in 0..20_000 {
-        let c = dice.below(64) as u8;
-        let net = IpNet::from(Ipv4Net::new(Ipv4Addr::new(10, 1, c, 0), 24).unwrap());
-        if dice.chance(500) {
-            writer.insert(table, net, Target::new(64 * (1 + dice.below(1000) as u32) + u32::from(c)).unwrap()).unwrap();
-        } else {
-            writer.remove(table, net).unwrap();
-        }
-        if dice.chance(100) {
-            let pass = writer.commit();
-            let seen = turns.load(Ordering::SeqCst);
-            while turns.load(Ordering::SeqCst) < seen + 2 && !reader.is_finished() {
-                std::thread::yield_now();
-            }
-            writer.reclaim(pass);
-        }
-    }
-    stop.store(true, Relaxed);
-    reader.join().expect("the reader saw nothing else");
 }

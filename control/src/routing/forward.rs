@@ -1,0 +1,386 @@
+//! How do routes and neighbours get from the kernel's tables into those that the workers forward by?
+//!
+//! For each prefix that was touched the way in force is worked out anew and, if it differs, put into the FIB. A route whose
+//! next hops are all on interfaces of the switch is forwarded by the workers; every other one leads to the host
+//! ([`Way::Local`]), which knows how to go on. A neighbour on a connected network is a host route of its own, so that
+//! the workers need no second table.
+
+use super::rib::{Best, Kind, NextHop, Rib};
+use ipnet::IpNet;
+use shunt_ffi::SyscallError;
+use shunt_switch::table::fib::{self, Fib, FibError, Pass, Table};
+use shunt_switch::table::next_hop::{self, InterfaceIndex, Member, Neighbour, NextHops, TooMany, Way};
+use shunt_switch::wire::ethernet::Mac;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Words of the FIB: 256 MiB of addresses, of which only those in use cost memory.
+const FIB_WORDS: u32 = 1 << 25;
+
+/// Why a route is not in the FIB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The FIB has no room.
+    #[error(transparent)]
+    Fib(#[from] FibError),
+    /// The next hops have none.
+    #[error(transparent)]
+    NextHops(#[from] TooMany),
+}
+
+/// What the workers of one VRF forward by, and its writers.
+pub struct Forwarding {
+    fib: fib::Writer,
+    hops: next_hop::Writer,
+    tables: Tables,
+    /// Of the kernel's devices those that are interfaces of the switch.
+    interfaces: HashMap<u32, InterfaceIndex>,
+    ifindexes: HashMap<InterfaceIndex, u32>,
+    neighbours: BTreeMap<(IpAddr, u32), Mac>,
+    installed: HashMap<IpNet, Way>,
+    /// Prefixes that found no room, and are tried again when some goes.
+    refused: BTreeMap<IpNet, Refused>,
+}
+
+/// Where lookups begin, by family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// For IPv4.
+    pub v4: Table,
+    /// For IPv6.
+    pub v6: Table,
+}
+
+impl Tables {
+    fn of(self, prefix: &IpNet) -> Table {
+        match prefix {
+            IpNet::V4(_) => self.v4,
+            IpNet::V6(_) => self.v6,
+        }
+    }
+}
+
+impl Forwarding {
+    /// No routes yet. `seed` is different on each host.
+    ///
+    /// # Errors
+    /// If there is no address space for the tables.
+    pub fn new(seed: u64) -> Result<Self, SyscallError> {
+        let (mut fib, hops) = (fib::Writer::new(FIB_WORDS)?, next_hop::Writer::new(seed)?);
+        let mut table = || fib.add_table().expect("room for two tables in an empty FIB");
+        let tables = Tables { v4: table(), v6: table() };
+        let (interfaces, ifindexes, neighbours, installed, refused) = Default::default();
+        Ok(Self { fib, hops, tables, interfaces, ifindexes, neighbours, installed, refused })
+    }
+
+    /// What workers look routes up in, and where they begin.
+    pub fn shared(&self) -> (Arc<Fib>, Arc<NextHops>, Tables) {
+        (self.fib.fib(), self.hops.shared(), self.tables)
+    }
+
+    /// Prefixes that are not in the FIB though they should be, and why.
+    pub fn refused(&self) -> impl Iterator<Item = (&IpNet, &Refused)> {
+        self.refused.iter()
+    }
+
+    /// The kernel's device is an interface of the switch from now on, or no longer.
+    pub fn set_interface(&mut self, rib: &Rib, ifindex: u32, interface: Option<InterfaceIndex>) {
+        let old = match interface {
+            Some(interface) => self.interfaces.insert(ifindex, interface),
+            None => self.interfaces.remove(&ifindex),
+        };
+        if old != interface {
+            old.map(|old| self.ifindexes.remove(&old));
+            interface.map(|new| self.ifindexes.insert(new, ifindex));
+            let all: BTreeSet<IpNet> = rib.prefixes().copied().chain(self.installed.keys().copied()).collect();
+            self.update(rib, &all);
+        }
+    }
+
+    /// A neighbour's MAC address became known, or is no longer to be used.
+    pub fn set_neighbour(&mut self, rib: &Rib, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
+        let old = match mac {
+            Some(mac) => self.neighbours.insert((address, ifindex), mac),
+            None => self.neighbours.remove(&(address, ifindex)),
+        };
+        if old == mac {
+            return;
+        }
+        if let Some(interface) = self.interfaces.get(&ifindex) {
+            self.hops.resolve(Neighbour { interface: *interface, address }, mac);
+        }
+        self.install(rib, IpNet::from(address));
+    }
+
+    /// Takes over what is in force for these prefixes now, and for the neighbours in them.
+    pub fn update(&mut self, rib: &Rib, touched: &BTreeSet<IpNet>) {
+        for prefix in touched {
+            self.install(rib, *prefix);
+            let within = self.neighbours.range((prefix.network(), 0)..=(prefix.broadcast(), u32::MAX));
+            let hosts: BTreeSet<IpNet> = within.map(|((address, _), _)| IpNet::from(*address)).collect();
+            for host in hosts.into_iter().filter(|host| host != prefix) {
+                self.install(rib, host);
+            }
+        }
+        for prefix in self.refused.keys().copied().collect::<Vec<_>>() {
+            self.install(rib, prefix);
+        }
+    }
+
+    /// Shows the workers all changes; [`Forwarding::reclaim`] when all of them have come past.
+    pub fn commit(&mut self) -> Pass {
+        self.fib.commit()
+    }
+
+    /// All workers have finished what they were doing at this commit.
+    pub fn reclaim(&mut self, pass: Pass) {
+        self.fib.reclaim(pass);
+        self.hops.reclaim(pass);
+    }
+
+    /// Neighbours that packets went to since the last call, by the kernel's numbers: it is to keep them fresh.
+    pub fn take_used(&mut self) -> Vec<(u32, IpAddr)> {
+        let used = self.hops.take_used();
+        used.into_iter().filter_map(|one| Some((*self.ifindexes.get(&one.interface)?, one.address))).collect()
+    }
+
+    fn install(&mut self, rib: &Rib, prefix: IpNet) {
+        let wanted = match self.wanted(rib, &prefix) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                self.refuse(prefix, error.into());
+                return;
+            }
+        };
+        let old = self.installed.get(&prefix).copied();
+        let table = self.tables.of(&prefix);
+        let changed = match wanted {
+            // The old way is given back below in any case: what is in force is in use once.
+            Some(way) if old == Some(way) => Ok(None),
+            Some(way) => self.fib.insert(table, prefix, way.target()),
+            None if old.is_none() => Ok(None),
+            None => self.fib.remove(table, prefix),
+        };
+        let unused = match (&changed, wanted) {
+            (Ok(_), Some(way)) => self.installed.insert(prefix, way),
+            (Ok(_), None) => self.installed.remove(&prefix),
+            (Err(_), way) => way,
+        };
+        if let Some(way) = unused {
+            self.hops.give_back(way, self.fib.next_pass());
+        }
+        match changed {
+            Ok(_) => drop(self.refused.remove(&prefix)),
+            Err(error) => self.refuse(prefix, error.into()),
+        }
+    }
+
+    fn refuse(&mut self, prefix: IpNet, reason: Refused) {
+        if self.refused.insert(prefix, reason).is_none() {
+            tracing::warn!("{prefix}: the route is not forwarded by: {reason}");
+        }
+    }
+
+    /// The way for exactly this prefix, in use once more; none if there is no route for it.
+    fn wanted(&mut self, rib: &Rib, prefix: &IpNet) -> Result<Option<Way>, TooMany> {
+        if is_never_routed(prefix) {
+            return Ok(None);
+        }
+        match rib.best(prefix) {
+            Some(best) => self.way(prefix, &best).map(Some),
+            None => self.host_way(rib, prefix),
+        }
+    }
+
+    /// A neighbour on the connected network that its address belongs to.
+    fn host_way(&mut self, rib: &Rib, prefix: &IpNet) -> Result<Option<Way>, TooMany> {
+        if prefix.prefix_len() < prefix.max_prefix_len() {
+            return Ok(None);
+        }
+        let covering = (0..prefix.max_prefix_len())
+            .rev()
+            .find_map(|len| rib.best(&IpNet::new(prefix.addr(), len).expect("a shorter prefix").trunc()));
+        let Some(Best { kind: Kind::Unicast, hops }) = covering else { return Ok(None) };
+        let [NextHop { ifindex, gateway: None, .. }] = hops[..] else { return Ok(None) };
+        match self.interfaces.get(&ifindex) {
+            Some(interface) if self.neighbours.contains_key(&(prefix.addr(), ifindex)) => {
+                let neighbour = Neighbour { interface: *interface, address: prefix.addr() };
+                self.take(&[(neighbour, 1)]).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn way(&mut self, prefix: &IpNet, best: &Best) -> Result<Way, TooMany> {
+        // A route for one host on a link leads to that host.
+        let itself = (prefix.prefix_len() == prefix.max_prefix_len()).then_some(prefix.addr());
+        let member = |hop: &NextHop| -> Option<Member> {
+            let address = hop.gateway.or(itself)?;
+            Some((Neighbour { interface: *self.interfaces.get(&hop.ifindex)?, address }, hop.weight))
+        };
+        match best.kind {
+            Kind::Unicast => match (best.hops.iter().map(member).collect::<Option<Vec<_>>>(), &best.hops[..]) {
+                (Some(members), _) => self.take(&members),
+                (None, [NextHop { ifindex, gateway: None, .. }]) => {
+                    Ok(self.interfaces.get(ifindex).map_or(Way::Local, |interface| Way::Connected(*interface)))
+                }
+                (None, _) => Ok(Way::Local),
+            },
+            Kind::Local | Kind::Broadcast => Ok(Way::Local),
+            Kind::Blackhole => Ok(Way::Blackhole),
+            Kind::Unreachable | Kind::Throw => Ok(Way::Unreachable),
+            Kind::Prohibit => Ok(Way::Prohibit),
+        }
+    }
+
+    /// The way to these neighbours, with the MAC addresses that are known.
+    fn take(&mut self, members: &[Member]) -> Result<Way, TooMany> {
+        let way = self.hops.take(members)?;
+        for (neighbour, _) in members {
+            let ifindex = self.ifindexes.get(&neighbour.interface);
+            let mac = ifindex.and_then(|ifindex| self.neighbours.get(&(neighbour.address, *ifindex)));
+            self.hops.resolve(*neighbour, mac.copied());
+        }
+        Ok(way)
+    }
+}
+
+/// Link-local and group addresses: nobody routes to those.
+fn is_never_routed(prefix: &IpNet) -> bool {
+    match prefix {
+        IpNet::V4(net) => net.addr().is_link_local() && net.prefix_len() >= 16 || net.addr().is_multicast(),
+        IpNet::V6(net) => net.addr().is_unicast_link_local() && net.prefix_len() >= 10 || net.addr().is_multicast(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::rib::{Hops, Placing, Route};
+    use shunt_switch::port::fault::Dice;
+    use shunt_switch::table::next_hop::Hop;
+
+    const PREFIXES: [&str; 7] =
+        ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.128/25", "10.1.2.3/32", "192.0.2.0/24"];
+    const HOSTS: [&str; 7] =
+        ["10.1.2.3", "10.1.2.4", "10.1.2.200", "10.1.3.1", "10.2.0.1", "192.0.2.9", "198.51.100.1"];
+    /// Of these, 1 and 2 can be interfaces of the switch.
+    const DEVICES: [u32; 3] = [1, 2, 9];
+
+    struct World {
+        rib: Rib,
+        forwarding: Forwarding,
+    }
+
+    impl World {
+        fn hop(&self, address: IpAddr, hash: u32) -> Option<Hop> {
+            let (fib, hops, tables) = self.forwarding.shared();
+            fib.lookup_any(tables.of(&IpNet::from(address)), address).map(|target| hops.hop(target, || hash))
+        }
+
+        /// What may become of a packet, from the routes alone.
+        fn expected(&self, address: IpAddr) -> Vec<Option<Hop>> {
+            let covering = |len| self.rib.best(&IpNet::new(address, len).unwrap().trunc());
+            let Some(best) = (0..=32).rev().find_map(covering) else { return vec![None] };
+            let Forwarding { interfaces, neighbours, .. } = &self.forwarding;
+            let hop = |hop: &NextHop| {
+                let interface = interfaces.get(&hop.ifindex)?;
+                let mac = neighbours.get(&(hop.gateway.unwrap_or(address), hop.ifindex));
+                Some(mac.map_or(Hop::Unresolved(*interface), |mac| Hop::To(*interface, *mac)))
+            };
+            let is_host = self.rib.best(&IpNet::from(address)).is_some();
+            let is_mixed = !is_host && best.hops.len() > 1 && best.hops.iter().any(|hop| hop.gateway.is_none());
+            match best.kind {
+                Kind::Unicast if is_mixed => vec![Some(Hop::Local)],
+                Kind::Unicast => match best.hops.iter().map(hop).collect::<Option<Vec<_>>>() {
+                    Some(hops) => hops.into_iter().map(Some).collect(),
+                    None => vec![Some(Hop::Local)],
+                },
+                Kind::Local | Kind::Broadcast => vec![Some(Hop::Local)],
+                Kind::Blackhole => vec![Some(Hop::Blackhole)],
+                Kind::Unreachable | Kind::Throw => vec![Some(Hop::Unreachable)],
+                Kind::Prohibit => vec![Some(Hop::Prohibit)],
+            }
+        }
+
+        fn step(&mut self, dice: &mut Dice) {
+            let Self { rib, forwarding } = self;
+            let ifindex = DEVICES[dice.below(3)];
+            let mut touched = BTreeSet::new();
+            match dice.below(10) {
+                0 => {
+                    let interface = InterfaceIndex(ifindex as u16 + [100, 200][dice.below(2)]);
+                    forwarding.set_interface(rib, ifindex, (ifindex != 9 && dice.chance(700)).then_some(interface));
+                }
+                1..4 => {
+                    let address = HOSTS[dice.below(6)].parse().unwrap();
+                    let mac = dice.chance(700).then(|| Mac(dice.roll() & 0xfeff_ffff_fff0 | 1));
+                    forwarding.set_neighbour(rib, ifindex, address, mac);
+                }
+                4 => rib.device_down(ifindex, &mut touched),
+                5 => rib.device_up(ifindex, &mut touched),
+                n => {
+                    let mut hop = |_| NextHop {
+                        ifindex: DEVICES[dice.below(3)],
+                        gateway: dice.chance(600).then(|| HOSTS[dice.below(6)].parse().unwrap()),
+                        weight: 1,
+                        dead: false,
+                    };
+                    let hops = Hops::Own((0..n - 5).map(&mut hop).collect());
+                    let kinds = [
+                        Kind::Unicast,
+                        Kind::Unicast,
+                        Kind::Unicast,
+                        Kind::Blackhole,
+                        Kind::Local,
+                        Kind::Throw,
+                        Kind::Prohibit,
+                    ];
+                    let (kind, prefix) = (kinds[dice.below(7)], PREFIXES[dice.below(7)].parse().unwrap());
+                    let metric = dice.below(3) as u32;
+                    let route =
+                        Route { table: super::super::rib::Table::Main, prefix, metric, protocol: 4, kind, hops };
+                    if dice.chance(300) {
+                        let old = rib.routes(&prefix).next().cloned().unwrap_or(route);
+                        rib.remove(&old, &mut touched);
+                    } else {
+                        let placing = [Placing::Replace, Placing::Append, Placing::Create][dice.below(3)];
+                        rib.add(route, placing, &mut touched);
+                    }
+                }
+            }
+            forwarding.update(rib, &touched);
+        }
+    }
+
+    /// Whatever happens in whatever order, packets go where routes, interfaces and neighbours say; and when all are gone,
+    /// nothing is left in use.
+    #[test]
+    fn packets_follow_the_routes() {
+        for seed in 0..10 {
+            let mut dice = Dice::new(seed);
+            let mut world = World { rib: Rib::default(), forwarding: Forwarding::new(seed).unwrap() };
+            for round in 0..300 {
+                world.step(&mut dice);
+                let pass = world.forwarding.commit();
+                for host in HOSTS {
+                    let (address, hash) = (host.parse().unwrap(), dice.roll() as u32);
+                    let (hop, expected) = (world.hop(address, hash), world.expected(address));
+                    assert!(expected.contains(&hop), "seed {seed}, round {round}, {host}: {hop:?} of {expected:?}");
+                }
+                world.forwarding.reclaim(pass);
+            }
+            for prefix in PREFIXES.map(|prefix| prefix.parse::<IpNet>().unwrap()) {
+                let mut touched = BTreeSet::new();
+                let routes: Vec<Route> = world.rib.routes(&prefix).cloned().collect();
+                for route in routes {
+                    world.rib.remove(&route, &mut touched);
+                }
+                world.forwarding.update(&world.rib, &touched);
+            }
+            assert!(world.rib.is_empty() && world.forwarding.installed.is_empty(), "seed {seed}");
+            assert!(world.forwarding.hops.is_unused(), "seed {seed}");
+        }
+    }
+}
