@@ -7,6 +7,8 @@
 
 mod open;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::Clock;
 use crate::dataplane::Stuck;

@@ -123,6 +123,35 @@ impl State {
     }
 }
 
+#[cfg(test)]
+impl State {
+    /// All that is kept of ports and devices for the workers.
+    pub(crate) fn described(&self) -> Vec<String> {
+        let ports = self.ports.iter().map(|(name, port)| {
+            let place = (&port.bridge, port.index, port.ofport, &port.device, port.link_vid);
+            format!("{name}: {place:?} mtu {} leg {}", port.mtu, port.is_host_leg)
+        });
+        let compiled = (0..).zip(&self.compiled.ports).filter_map(|(index, port): (u16, _)| {
+            let port = port.as_ref()?;
+            let is = (port.bridge, port.device, port.link_vid, &port.vlan, port.mtu, port.protected, port.mirror);
+            let guard = port.guard.as_ref().map(Arc::as_ptr);
+            Some(format!("{index}: {is:?} {} {guard:?} {:?}", port.complete_checksums, port.counters.as_ptr()))
+        });
+        let devices = (0..).zip(&self.compiled.devices).filter_map(|(index, device): (u16, _)| {
+            let device = device.as_ref()?;
+            let ingress = match &device.ingress {
+                Ingress::Port(port) => format!("{port:?}"),
+                Ingress::Vlans(ports) => {
+                    let taken = (0..).zip(ports.iter()).filter(|(_, port)| **port != PortIndex::NONE);
+                    format!("{:?}", taken.collect::<Vec<(u16, _)>>())
+                }
+            };
+            Some(format!("device {index}: {ingress} {} {}", device.partial_checksums, device.home))
+        });
+        ports.chain(compiled).chain(devices).collect()
+    }
+}
+
 fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16) -> config::Port {
     let is_uplink = !device.is_veth || port.link_vid.is_some() || interface.uplink;
     config::Port {
