@@ -39,9 +39,9 @@ pub fn paired_ratios(values: &[Option<f64>], base: &[Option<f64>]) -> Vec<f64> {
 }
 
 /// Fewest rounds after which a difference can be certain at all, see [`verdict`].
-pub const CERTAIN_ROUNDS: u32 = 6;
+pub const CERTAIN_ROUNDS: u32 = 8;
 /// How often a verdict may be wrong where there is no difference.
-const ERROR_MAX: f64 = 0.05;
+const ERROR_MAX: f64 = 0.01;
 
 /// What ratios of many rounds say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,19 +113,19 @@ mod tests {
 
     #[test]
     fn the_interval_is_that_of_the_sign_test() {
-        assert_eq!(median_interval(&[1.0; 5]), None);
+        assert_eq!(median_interval(&[1.0; 7]), None);
         let values: Vec<f64> = (1..=20).map(f64::from).collect();
-        assert_eq!(median_interval(&values[..6]), Some((1.0, 6.0)));
-        assert_eq!(median_interval(&values[..9]), Some((2.0, 8.0)));
-        assert_eq!(median_interval(&values), Some((6.0, 15.0)));
+        assert_eq!(median_interval(&values[..8]), Some((1.0, 8.0)));
+        assert_eq!(median_interval(&values[..9]), Some((1.0, 9.0)));
+        assert_eq!(median_interval(&values), Some((4.0, 17.0)));
     }
 
     #[test]
     fn a_verdict_needs_certainty_and_size() {
-        assert_eq!(verdict(&[1.1; 5], 0.01), Verdict::TooFew);
-        assert_eq!(verdict(&[1.1; 6], 0.01), Verdict::More);
-        assert_eq!(verdict(&[0.9; 6], 0.01), Verdict::Less);
-        assert_eq!(verdict(&[1.001; 6], 0.01), Verdict::Same);
-        assert_eq!(verdict(&[1.2, 1.2, 1.2, 1.2, 1.2, 0.9], 0.01), Verdict::Same);
+        assert_eq!(verdict(&[1.1; 7], 0.01), Verdict::TooFew);
+        assert_eq!(verdict(&[1.1; 8], 0.01), Verdict::More);
+        assert_eq!(verdict(&[0.9; 8], 0.01), Verdict::Less);
+        assert_eq!(verdict(&[1.001; 8], 0.01), Verdict::Same);
+        assert_eq!(verdict(&[1.2, 1.2, 1.2, 1.2, 1.2, 1.2, 1.2, 0.9], 0.01), Verdict::Same);
     }
 }
