@@ -7,8 +7,6 @@
 
 mod open;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 use crate::clock::Clock;
 use crate::dataplane::Stuck;
@@ -424,3 +422,6 @@ fn users_of(steps: &[Step], attached: &Attached, wishes: &Wishes) -> Vec<String>
     });
     wishes.flat_map(|wish| wish.users.names()).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,7 +160,7 @@ fn what_waits_goes_on_with_the_group_that_it_waited_for() {
     assert_eq!(brief(&world.read(one)), "1 2");
     let seen = world.read(two);
     assert_eq!(seen.len(), 2, "{seen:?}");
-    assert_eq!(seen[0]["error"]["details"], "duplicate request ID");
+    assert_eq!(seen[0]["error"]["details"], "transact: duplicate request ID");
     assert_eq!(brief(&seen[1..]), "7");
     // One that gives up its connection is still done, as it was asked before.
     world.insert(two, "d", 8);

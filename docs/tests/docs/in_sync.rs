@@ -156,7 +156,7 @@ fn documented_columns_and_keys_are_used_by_the_code() {
 #[test]
 fn keys_in_the_code_are_documented() {
     let text = read("docs/schema.md");
-    let model = before_tests("control/src/model.rs", &read("control/src/model.rs"));
+    let model = before_tests("control/src/model/rows.rs", &read("control/src/model/rows.rs"));
     let reads = ["other.get(\"", "options.get(\"", "get(\"other_config\").get(\"", "number(row, \"", "number(root, \""];
     let keys = reads.iter().flat_map(|read| model.split(read).skip(1)).filter_map(|rest| rest.split('"').next());
     let missing: BTreeSet<_> = keys.filter(|key| !text.contains(&format!("| `{key}` |"))).collect();
