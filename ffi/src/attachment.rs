@@ -433,7 +433,7 @@ fn bind_first(device: &Device<'_>, socket: &Socket, wanted: WantedMode) -> Resul
 /// Binds, and again for a moment while the queue is busy: the kernel frees a queue some time after its last socket was closed
 /// (xp_release_deferred, on a work queue). A device that runs a program is not waited for: somebody uses it.
 fn bind_patiently(device: &Device<'_>, bind: impl Fn() -> Result<(), SyscallError>) -> Result<(), AttachError> {
-    const TRIES: u32 = 8;
+    const TRIES: u32 = 10;
     for tried in 0..TRIES {
         match bind() {
             Err(error) if error.errno() == libc::EBUSY => {
@@ -443,7 +443,7 @@ fn bind_patiently(device: &Device<'_>, bind: impl Fn() -> Result<(), SyscallErro
             }
             other => return Ok(other?),
         }
-        // 1 to 128 ms, together a quarter of a second.
+        // 1 to 512 ms, together a second: on a busy machine a work queue takes its time.
         std::thread::sleep(Duration::from_millis(1 << tried));
     }
     Ok(bind()?)
