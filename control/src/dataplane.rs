@@ -197,7 +197,8 @@ impl Dataplane {
         self.workers.iter().map(|handle| handle.core).collect()
     }
 
-    /// Gives `worker` a command; waits while its ring is full.
+    /// Gives `worker` a command, to be seen at its next turn; waits while its ring is full. A worker that sleeps sleeps on:
+    /// with a thousand devices to come, each would have it look at all that came before.
     pub fn send(&mut self, worker: usize, command: Command) -> Result<(), Stuck> {
         let mut patience = Patience::new();
         let handle = &mut self.workers[worker];
@@ -207,12 +208,16 @@ impl Dataplane {
             handle.shared.ring();
             patience.wait().map_err(|()| handle.stuck(worker))?;
         }
-        handle.shared.wake();
         Ok(())
     }
 
+    /// Gives all workers a command, and wakes those that sleep.
     fn send_all(&mut self, command: impl Fn() -> Command) -> Result<(), Stuck> {
-        (0..self.workers.len()).try_for_each(|worker| self.send(worker, command()))
+        (0..self.workers.len()).try_for_each(|worker| {
+            self.send(worker, command())?;
+            self.workers[worker].shared.wake();
+            Ok(())
+        })
     }
 
     /// Puts `snapshot` in force on all workers. When this returns, no worker reads an older one.

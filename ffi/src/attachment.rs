@@ -23,7 +23,8 @@ use std::time::Duration;
 pub struct QueueOptions {
     /// Entries of the receive and of the transmit ring: a power of two.
     pub ring_entries: u32,
-    /// Frames of a queue: half of them receive, half transmit.
+    /// Frames of a queue: a third of them transmit, the others receive. (A sent packet's frame is back before the next
+    /// burst as a rule; received ones must last while the worker is elsewhere.)
     pub frames: u32,
     /// Octets of a frame: 2048 or 4096. A packet may span [`SEGMENTS_MAX`] frames; the kernel keeps 256 octets of each
     /// received one for itself.
@@ -34,7 +35,7 @@ pub struct QueueOptions {
 
 impl Default for QueueOptions {
     fn default() -> Self {
-        Self { ring_entries: 256, frames: 512, chunk_bytes: 2048, tx_budget: 128 }
+        Self { ring_entries: 256, frames: 384, chunk_bytes: 2048, tx_budget: 128 }
     }
 }
 
@@ -123,7 +124,7 @@ pub enum AttachError {
     /// Sizes that the kernel would refuse.
     #[error(
         "{ring_entries} ring entries, {frames} frames of {chunk_bytes} octets: the ring must be a power of two of at most 65536, \
-        frames even, from 16 to 1048576, and of 2048 or 4096 octets"
+        frames from 16 to 1048576, and of 2048 or 4096 octets"
     )]
     Options {
         /// See [`QueueOptions::ring_entries`].
@@ -330,7 +331,7 @@ impl Device<'_> {
 fn check_options(options: &QueueOptions) -> Result<(), AttachError> {
     let &QueueOptions { ring_entries, frames, chunk_bytes, .. } = options;
     let ring = ring_entries.is_power_of_two() && ring_entries <= 1 << 16;
-    let frames_fit = frames.is_multiple_of(2) && (16..=1 << 20).contains(&frames);
+    let frames_fit = (16..=1 << 20).contains(&frames);
     if ring && frames_fit && CHUNK_BYTES.contains(&chunk_bytes) {
         Ok(())
     } else {
@@ -358,13 +359,14 @@ fn bind_all(
     wanted: WantedMode,
     options: &QueueOptions,
 ) -> Result<Sockets, AttachError> {
-    let half = options.frames / 2;
+    let tx_frames = options.frames / 3;
+    let rx_frames = options.frames - tx_frames;
     let sizes = RingSizes {
         rx: options.ring_entries,
         tx: options.ring_entries,
-        // Room for every frame of the half: giving a frame back cannot fail.
-        fill: half.next_power_of_two(),
-        completion: half.next_power_of_two(),
+        // Room for every frame: giving one back cannot fail.
+        fill: rx_frames.next_power_of_two(),
+        completion: tx_frames.next_power_of_two(),
     };
     let umem = Arc::new(Umem::memfd(device.name, queues * options.frames, options.chunk_bytes)?);
     let socket_of = |queue: u32| Socket::open(format!("{} queue {queue}", device.object)).map(Arc::new);
@@ -380,7 +382,7 @@ fn bind_all(
         let faults = Arc::<Faults>::default();
         let start = queue * options.frames;
         // The fill ring is filled before the bind: some zero-copy drivers look at it only then.
-        let rx = XskRx::new(rx, fill, umem.clone(), start..start + half, faults.clone(), Some(socket.clone()));
+        let rx = XskRx::new(rx, fill, umem.clone(), start..start + rx_frames, faults.clone(), Some(socket.clone()));
         if queue == 0 {
             (copying, segments_max) = bind_first(device, &socket, wanted)?;
         } else {
@@ -388,9 +390,9 @@ fn bind_all(
         }
         socket.set_tx_budget(options.tx_budget, sizes.tx)?;
         // The kernel accounts a page for each further piece of a packet, and doubles what it is told.
-        socket.set_send_buffer(half.saturating_mul(4096));
+        socket.set_send_buffer(tx_frames.saturating_mul(4096));
         let abilities = TxAbilities { segments_max, checksum: tx_checksum };
-        let frames = start + half..start + options.frames;
+        let frames = start + rx_frames..start + options.frames;
         let tx = XskTx::new(tx, completion, umem.clone(), frames, abilities, faults.clone(), Some(socket.clone()));
         bound.push(BoundSocket { queue: Queue { socket, faults }, rx, tx });
     }

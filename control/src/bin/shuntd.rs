@@ -31,11 +31,11 @@ struct Arguments {
     /// Cores that forward, one worker each, as in 1,3-5; default: the last core that this process may use
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
-    /// Frames of 2 KiB (4 KiB if the MTU is above 1600) for each queue of a device, half of them for receiving
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = power_of_two)]
+    /// Frames of 2 KiB (4 KiB if the MTU is above 1600) for each queue of a device: two thirds receive, one transmits
+    #[arg(long, value_name = "N", default_value_t = QueueOptions::default().frames, value_parser = clap::value_parser!(u32).range(96..=98304))]
     frames: u32,
-    /// Entries in each ring of a queue; not more than half the frames
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = power_of_two)]
+    /// Entries in each ring of a queue: a power of two, not more than two thirds of the frames
+    #[arg(long, value_name = "N", default_value_t = QueueOptions::default().ring_entries, value_parser = power_of_two)]
     ring: u32,
     /// Never let a worker sleep: lowest latency, each core always 100 % busy
     #[arg(long)]
@@ -100,12 +100,12 @@ fn power_of_two(text: &str) -> Result<u32, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let logging = Logging::start(arguments.verbose);
-    if arguments.ring > arguments.frames / 2 {
+    // A ring that could fill up only after the frames have run out would be memory for nothing.
+    let frames_needed = arguments.ring + arguments.ring / 2;
+    if arguments.frames < frames_needed {
         eprintln!(
-            "shuntd: --ring {} is more than half of --frames {}: raise --frames to {}",
-            arguments.ring,
-            arguments.frames,
-            arguments.ring * 2
+            "shuntd: --ring {} is more than two thirds of --frames {}: raise --frames to {frames_needed}",
+            arguments.ring, arguments.frames,
         );
         return ExitCode::FAILURE;
     }
