@@ -2,12 +2,16 @@
 
 use crate::counters::PortCounters;
 use crate::limits::VLANS;
+use crate::table::bucket::Bucket;
 use crate::table::fdb::Fdb;
+use crate::table::fib::{Fib, Tables};
 use crate::table::flood::FloodTable;
 use crate::table::guard::{Guard, MacLimits};
 use crate::table::mdb::Mdb;
 use crate::table::mirror::{Mirror, Role};
+use crate::table::next_hop::{InterfaceIndex, NextHops};
 use crate::table::vlan::{VlanPolicy, VlanSet};
+use crate::wire::ethernet::Mac;
 use std::sync::Arc;
 
 /// Number of a port, dense, the same on all workers.
@@ -39,6 +43,8 @@ pub struct Snapshot {
     pub bridges: Vec<Bridge>,
     /// Some bridge has [`Bridge::snooping`]. [`Snapshot::mark`] knows.
     pub snoops: bool,
+    /// What packets are routed by, if any are.
+    pub router: Option<Router>,
 }
 
 impl Snapshot {
@@ -126,8 +132,46 @@ pub struct Port {
     pub guard: Option<Arc<Guard>>,
     /// What it is to its bridge's mirrors.
     pub mirror: Role,
+    /// The interface of the router behind it, if there is one: then it is the port of an internal device.
+    pub interface: Option<InterfaceIndex>,
     /// One block for each worker, in worker order.
     pub counters: Arc<[PortCounters]>,
+}
+
+/// What packets are routed by. The tables are shared by all workers and all snapshots.
+pub struct Router {
+    /// Where an address leads.
+    pub fib: Arc<Fib>,
+    /// What that comes to.
+    pub hops: Arc<NextHops>,
+    /// By [`InterfaceIndex`].
+    pub interfaces: Vec<Option<Interface>>,
+    /// Secret of the hash that spreads flows over several ways: not the same on two hosts.
+    pub seed: u64,
+}
+
+impl Router {
+    /// The interface, if it is configured.
+    #[inline]
+    pub fn interface(&self, index: InterfaceIndex) -> Option<&Interface> {
+        self.interfaces.get(usize::from(index.0))?.as_ref()
+    }
+}
+
+/// An interface of the router: the host's end of an internal port. The kernel has its addresses, answers what is for it, and
+/// gets what the workers do not route.
+pub struct Interface {
+    /// The internal port: what is routed out of the interface goes on as if it had come in by this port.
+    pub port: PortIndex,
+    /// Packets to this address are routed, and routed packets leave with it.
+    pub mac: Mac,
+    /// Longest payload that is routed out of it, in octets.
+    pub mtu: u32,
+    /// Where lookups for packets that come in by it begin.
+    pub tables: Tables,
+    /// How many packets may go to the kernel because they cannot be routed here. Those for an address of the host are not
+    /// counted.
+    pub exceptions: Arc<Bucket>,
 }
 
 /// A bridge: one learning domain for each VLAN.

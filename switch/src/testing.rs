@@ -198,6 +198,7 @@ impl Scene {
                     protected: spec.protected,
                     guard: Guard::new(&spec.guard).map(Arc::new),
                     mirror: mirror::Role::default(),
+                    interface: None,
                     counters: Arc::clone(counters),
                 })
             })
@@ -227,7 +228,7 @@ impl Scene {
                 }
             })
             .collect();
-        let mut snapshot = Snapshot { generation, devices, ports, bridges, snoops: false };
+        let mut snapshot = Snapshot { generation, devices, ports, bridges, ..Snapshot::default() };
         snapshot.mark();
         snapshot
     }

@@ -8,7 +8,7 @@
 use super::rib::{Best, Kind, NextHop, Rib};
 use ipnet::IpNet;
 use shunt_ffi::SyscallError;
-use shunt_switch::table::fib::{self, Fib, FibError, Pass, Table};
+use shunt_switch::table::fib::{self, Fib, FibError, Pass, Table, Tables};
 use shunt_switch::table::next_hop::{self, InterfaceIndex, Member, Neighbour, NextHops, TooMany, Way};
 use shunt_switch::wire::ethernet::Mac;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,21 +43,10 @@ pub struct Forwarding {
     refused: BTreeMap<IpNet, Refused>,
 }
 
-/// Where lookups begin, by family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tables {
-    /// For IPv4.
-    pub v4: Table,
-    /// For IPv6.
-    pub v6: Table,
-}
-
-impl Tables {
-    fn of(self, prefix: &IpNet) -> Table {
-        match prefix {
-            IpNet::V4(_) => self.v4,
-            IpNet::V6(_) => self.v6,
-        }
+fn table_of(tables: Tables, prefix: &IpNet) -> Table {
+    match prefix {
+        IpNet::V4(_) => tables.v4,
+        IpNet::V6(_) => tables.v6,
     }
 }
 
@@ -154,7 +143,7 @@ impl Forwarding {
             }
         };
         let old = self.installed.get(&prefix).copied();
-        let table = self.tables.of(&prefix);
+        let table = table_of(self.tables, &prefix);
         let changed = match wanted {
             // The old way is given back below in any case: what is in force is in use once.
             Some(way) if old == Some(way) => Ok(None),

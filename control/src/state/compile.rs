@@ -164,6 +164,7 @@ fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16
         protected: port.protected,
         guard: port.guard.1.clone(),
         mirror: mirror::Role::default(),
+        interface: None,
         counters: Arc::clone(&port.counters),
     }
 }

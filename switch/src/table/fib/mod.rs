@@ -44,6 +44,15 @@ const MATCHING: [u64; 64] = {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Table(u32);
 
+/// Where the routes of one VRF begin, by address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// For IPv4.
+    pub v4: Table,
+    /// For IPv6.
+    pub v6: Table,
+}
+
 /// What a route leads to: a number that its owner knows the meaning of; never 0.
 pub type Target = std::num::NonZeroU32;
 
