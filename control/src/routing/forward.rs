@@ -265,7 +265,7 @@ mod tests {
     impl World {
         fn hop(&self, address: IpAddr, hash: u32) -> Option<Hop> {
             let (fib, hops, tables) = self.forwarding.shared();
-            fib.lookup_any(tables.of(&IpNet::from(address)), address).map(|target| hops.hop(target, || hash))
+            fib.lookup_any(table_of(tables, &IpNet::from(address)), address).map(|target| hops.hop(target, || hash))
         }
 
         /// What may become of a packet, from the routes alone.
