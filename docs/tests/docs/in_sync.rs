@@ -235,6 +235,8 @@ fn daemon_options_are_those_of_the_code() {
         };
         let default = attribute.split("default_value = \"").nth(1).and_then(|rest| rest.split('"').next());
         let default = default.or_else(|| attribute.split("default_value_t = ").nth(1)?.split([',', ')']).next());
+        // What is computed cannot be compared as text.
+        let default = default.filter(|default| !default.contains("::"));
         complaints.extend(
             default
                 .filter(|default| !row[1].contains(*default))
