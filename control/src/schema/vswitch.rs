@@ -1,5 +1,6 @@
 //! Which tables and columns does the switch have? The whole vswitch schema 8.3.1 of Open vSwitch 3.1, so that every
-//! client of Open vSwitch finds what it looks for; what the switch does not act on is stored all the same.
+//! client of Open vSwitch finds what it looks for; what the switch does not act on is stored all the same. The router's tables
+//! are our own.
 
 use super::build::*;
 use super::{DatabaseSchema, TableSchema};
@@ -43,6 +44,9 @@ pub fn schema() -> DatabaseSchema {
         ct_timeout_policy(),
         ssl(),
         auto_attach(),
+        svi(),
+        route(),
+        neighbor(),
     ];
     DatabaseSchema {
         name: "Open_vSwitch".to_owned(),
@@ -186,6 +190,7 @@ fn interface() -> TableSchema {
             status("mtu", optional(integer())),
             config("mtu_request", optional(at_least(1))),
             config("error", optional(string())),
+            config("svi", optional(strong("SVI"))),
         ],
     )
     .index(&["name"])
@@ -423,4 +428,53 @@ fn auto_attach() -> TableSchema {
             config("mappings", map(range(0, 16777215), range(0, 4095))),
         ],
     )
+}
+
+fn svi() -> TableSchema {
+    table(
+        "SVI",
+        vec![
+            fixed("name", one(string())),
+            config("addresses", any(string())),
+            config("vrf", optional(string())),
+            status("status", text_map()),
+            status("error", optional(string())),
+            config("other_config", text_map()),
+            config("external_ids", text_map()),
+        ],
+    )
+    .index(&["name"])
+}
+
+fn route() -> TableSchema {
+    table(
+        "Route",
+        vec![
+            config("vrf", optional(string())),
+            config("prefix", one(string())),
+            config("type", optional(one_of(&["unicast", "blackhole", "unreachable", "prohibit"]))),
+            config("next_hops", any(string())),
+            config("metric", one(range(0, 4294967295))),
+            status("error", optional(string())),
+            config("external_ids", text_map()),
+        ],
+    )
+    .root()
+    .index(&["vrf", "prefix", "metric"])
+}
+
+fn neighbor() -> TableSchema {
+    table(
+        "Neighbor",
+        vec![
+            config("vrf", optional(string())),
+            config("interface", one(string())),
+            config("address", one(string())),
+            config("mac", one(string())),
+            status("error", optional(string())),
+            config("external_ids", text_map()),
+        ],
+    )
+    .root()
+    .index(&["vrf", "interface", "address"])
 }
