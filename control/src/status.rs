@@ -153,6 +153,10 @@ fn statistics_map(totals: &PortTotals) -> Datum {
         Reason::StalePort,
         Reason::Protected,
         Reason::NoPort,
+        Reason::IpHeader,
+        Reason::Martian,
+        Reason::RouteBlackhole,
+        Reason::ExceptionsLimited,
         Reason::Descriptor,
     ];
     let rx_dropped: u64 = ingress.iter().map(|&reason| totals.dropped(reason)).sum();

@@ -84,7 +84,7 @@ impl Batch {
         for (i, meta) in all.iter().enumerate() {
             packets += 1;
             octets += u64::from(meta.len);
-            if !matches!(meta.fate, Fate::One(_) | Fate::Flood | Fate::Snooped(_)) {
+            if !matches!(meta.fate, Fate::One(_) | Fate::Routed(_) | Fate::Flood | Fate::Snooped(_)) {
                 dropped += 1;
                 // No step leaves a packet undecided; should one, it has gone nowhere.
                 debug_assert_ne!(meta.fate, Fate::Open, "a packet without a fate");

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub bridges: Vec<Bridge>,
     /// Some bridge has [`Bridge::snooping`]. [`Snapshot::mark`] knows.
     pub snoops: bool,
+    /// Some bridge has mirrors. [`Snapshot::mark`] knows.
+    pub mirrors: bool,
     /// What packets are routed by, if any are.
     pub router: Option<Router>,
 }
@@ -64,6 +66,7 @@ impl Snapshot {
     /// ports are complete.
     pub fn mark(&mut self) {
         self.snoops = self.bridges.iter().any(|bridge| bridge.snooping.is_some());
+        self.mirrors = self.bridges.iter().any(|bridge| !bridge.mirrors.is_empty());
         for port in self.ports.iter().flatten() {
             let limits_macs = port.guard.as_ref().is_some_and(|guard| guard.macs != MacLimits::default());
             let bridge = self.bridges.get_mut(usize::from(port.bridge));
@@ -139,6 +142,7 @@ pub struct Port {
 }
 
 /// What packets are routed by. The tables are shared by all workers and all snapshots.
+#[derive(Clone)]
 pub struct Router {
     /// Where an address leads.
     pub fib: Arc<Fib>,
@@ -160,6 +164,7 @@ impl Router {
 
 /// An interface of the router: the host's end of an internal port. The kernel has its addresses, answers what is for it, and
 /// gets what the workers do not route.
+#[derive(Clone)]
 pub struct Interface {
     /// The internal port: what is routed out of the interface goes on as if it had come in by this port.
     pub port: PortIndex,

@@ -75,7 +75,7 @@ pub(crate) fn port_counters<'a>(
 /// What one worker counts about itself.
 ///
 /// Always, summed over workers and ports: received packets and copies together are forwarded packets, sent packets, drops
-/// and copies on the way between two workers together.
+/// and copies on the way between two workers together. A routed packet is received and forwarded twice.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCounters {
@@ -87,6 +87,8 @@ pub struct WorkerCounters {
     pub packets: Counter,
     /// Packets of which at least one copy was to leave.
     pub forwarded: Counter,
+    /// Packets routed: received once more, from the router.
+    pub routed: Counter,
     /// Copies that were to leave, those for ports of other workers included.
     pub copies: Counter,
     /// Packets handed to other workers.
@@ -112,7 +114,7 @@ impl WorkerCounters {
 }
 
 /// The sum over all workers of what they counted on one port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortTotals {
     /// Packets that came in.
     pub rx_packets: u64,
@@ -124,6 +126,12 @@ pub struct PortTotals {
     pub tx_bytes: u64,
     /// Packets dropped, in the order of [`Reason::ALL`].
     pub drops: [u64; Reason::COUNT],
+}
+
+impl Default for PortTotals {
+    fn default() -> Self {
+        Self { rx_packets: 0, rx_bytes: 0, tx_packets: 0, tx_bytes: 0, drops: [0; Reason::COUNT] }
+    }
 }
 
 impl PortTotals {

@@ -17,6 +17,8 @@ pub enum Fate {
     One(PortIndex),
     /// It goes to all other ports of its VLAN.
     Flood,
+    /// It goes to the router whose interface is behind this port, and from there on as a packet that comes in by another one.
+    Routed(PortIndex),
     /// It goes to those other ports of its VLAN that multicast snooping knows to want it.
     Snooped(Audience),
     /// It goes nowhere.
@@ -54,6 +56,8 @@ pub struct Meta {
     pub link_octets: u8,
     /// Where what follows the tags begins.
     pub payload: u8,
+    /// The router sends it: its addresses are not those of the frame that came in, and its hop limit is one less.
+    pub routed: bool,
     /// What is to become of it.
     pub fate: Fate,
     /// The same for packets that follow each other from one port with the same tags the same way.
@@ -81,6 +85,7 @@ impl Default for Meta {
             fate: Fate::Open,
             link_octets: 0,
             payload: 0,
+            routed: false,
             way: 0,
         }
     }

@@ -86,6 +86,15 @@ reasons! {
     TxDown = "tx_down", 262;
     /// The way to the worker that owns the egress port is full.
     CrossingFull = "crossing_full", 273;
+    /// The IP header of a packet for the router is broken: its version, its lengths or its checksum.
+    IpHeader = "ip_header", 275;
+    /// A packet for the router from or to an address that nobody routes: loopback, multicast, 0.0.0.0/8.
+    Martian = "martian", 274;
+    /// The route of the packet is a blackhole.
+    RouteBlackhole = "route_blackhole", 269;
+    /// More packets of an interface than `exceptions-pps` allows were to go to the kernel because they cannot be routed here: no
+    /// route, a neighbour not known, hops at an end, options, too long.
+    ExceptionsLimited = "exceptions_limited", 261;
     /// The kernel found no free receive frame: the worker is slower than the senders.
     RxNoFrame = "rx_no_frame", 273;
     /// The kernel found the receive ring full: the worker is slower than the senders.

@@ -1,7 +1,7 @@
 //! How is a small switch set up on memory ports? For tests, fuzzing, simulations and benches; the daemon does not use it.
 
 use crate::command::{Command, Event, Handle};
-use crate::config::{Bridge, Device, DeviceIndex, Ingress, Port, PortIndex, Snapshot, Snooping};
+use crate::config::{Bridge, Device, DeviceIndex, Ingress, Port, PortIndex, Router, Snapshot, Snooping};
 use crate::counters::{PortCounters, PortTotals, WorkerCounters};
 use crate::crossing::{NeverAsleep, Wake};
 use crate::limits::{FRAME_MAX, VLANS};
@@ -12,6 +12,7 @@ use crate::table::flood::FloodTable;
 use crate::table::guard::{Guard, GuardConfig};
 use crate::table::mdb::Mdb;
 use crate::table::mirror::{self, MirrorConfig};
+use crate::table::next_hop::InterfaceIndex;
 use crate::table::vlan::{VlanConfig, VlanPolicy, VlanSet};
 use crate::time::Instant;
 use crate::wire::checksum::Sum;
@@ -77,6 +78,8 @@ pub struct PortSpec {
     pub protected: bool,
     /// Its limits.
     pub guard: GuardConfig,
+    /// The router's interface behind it.
+    pub interface: Option<InterfaceIndex>,
     /// It gets all groups; only where its bridge snoops.
     pub mcast_flood: bool,
     /// It gets reports; only where its bridge snoops.
@@ -94,6 +97,7 @@ impl Default for PortSpec {
             complete_checksums: false,
             protected: false,
             guard: GuardConfig::default(),
+            interface: None,
             mcast_flood: false,
             mcast_flood_reports: false,
         }
@@ -162,6 +166,8 @@ pub struct Scene {
     pub counters: Vec<Arc<[PortCounters]>>,
     /// How many workers there are.
     pub workers: usize,
+    /// What packets are routed by.
+    pub router: Option<Router>,
 }
 
 impl Default for Scene {
@@ -173,6 +179,7 @@ impl Default for Scene {
             homes: Vec::new(),
             counters: Vec::new(),
             workers: 1,
+            router: None,
         }
     }
 }
@@ -198,7 +205,7 @@ impl Scene {
                     protected: spec.protected,
                     guard: Guard::new(&spec.guard).map(Arc::new),
                     mirror: mirror::Role::default(),
-                    interface: None,
+                    interface: spec.interface,
                     counters: Arc::clone(counters),
                 })
             })
@@ -228,7 +235,8 @@ impl Scene {
                 }
             })
             .collect();
-        let mut snapshot = Snapshot { generation, devices, ports, bridges, ..Snapshot::default() };
+        let mut snapshot =
+            Snapshot { generation, devices, ports, bridges, router: self.router.clone(), ..Snapshot::default() };
         snapshot.mark();
         snapshot
     }
@@ -384,7 +392,8 @@ impl Rig {
             dropped += totals.all_dropped();
         }
         let sum = |count: fn(&WorkerCounters) -> u64| self.workers().map(count).sum::<u64>();
-        assert_eq!(received, sum(|worker| worker.packets.get()), "packets received");
+        let taken = sum(|worker| worker.packets.get()) + sum(|worker| worker.routed.get());
+        assert_eq!(received, taken, "packets received");
         let (forwarded, copies) = (sum(|worker| worker.forwarded.get()), sum(|worker| worker.copies.get()));
         assert_eq!(received + copies, forwarded + sent + dropped, "packets and copies in = out");
         for (number, queue) in self.inputs.iter().chain(&self.outputs).enumerate() {

@@ -9,7 +9,7 @@ use crate::limits::{COMMAND_RING, COMMANDS_PER_TURN_MAX, CROSSING_RING, DEVICES_
 use crate::path::egress::{Exit, Sides};
 use crate::path::lane::Lanes;
 use crate::path::lookup::Way;
-use crate::path::{checksum, egress, learn, lookup, mirror, parse, police, reserved, rx, snoop, storm, vlan_in};
+use crate::path::{checksum, egress, learn, lookup, mirror, parse, police, reserved, route, rx, snoop, storm, vlan_in};
 use crate::port::{Packets, Receive};
 use crate::reason::Reason;
 use crate::time::Instant;
@@ -28,6 +28,7 @@ pub struct Worker {
     /// Nothing is received for the time being.
     held: bool,
     batch: Batch,
+    router: route::Room,
     listeners: Vec<PortIndex>,
     commands: Consumer<Command>,
     events: Producer<Event>,
@@ -77,6 +78,7 @@ impl Worker {
             crossing,
             held: false,
             batch: Batch::default(),
+            router: route::Room::default(),
             // Members, ports that get everything, and routers.
             listeners: Vec::with_capacity(3 * PORTS_MAX),
             commands: command_end,
@@ -98,7 +100,7 @@ impl Worker {
         self.obey();
         let (config, batch, counters) = (&*self.config, &mut self.batch, &*self.counters);
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
-        let listeners = &mut self.listeners;
+        let (listeners, router) = (&mut self.listeners, &mut self.router);
         let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners };
         let queues = if self.held { &mut [] } else { &mut self.queues[..] };
         for Queue { device, side, .. } in queues {
@@ -135,9 +137,12 @@ impl Worker {
             // Then the burst step by step.
             storm::run(batch, device, config, now);
             snoop::run(batch, &packets, config, now);
+            let mut onward = Packets::new();
+            route::run(batch, &packets, router, &mut onward, (config, now, exit.worker), counters);
             egress::run(batch, &packets, &mut exit);
             mirror::run(batch, &packets, device, &mut exit);
-            drop(packets);
+            route::again(router, &onward, &mut exit);
+            drop((packets, onward));
             side.release();
             let forwarded = batch.settle(config, usize::from(self.index), &counters.unattributed);
             counters.forwarded.add(forwarded);

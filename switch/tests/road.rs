@@ -504,7 +504,7 @@ fn play(row: Row) -> BTreeSet<Reason> {
 fn every_row() {
     let rows = [learning(), vlans(), uplinks(), refusals()];
     let seen: BTreeSet<Reason> = rows.into_iter().flatten().flat_map(play).collect();
-    // The kernel's own drops are counted by the port; the crossing, mirrors and limits have tests of their own.
+    // The kernel's own drops are counted by the port; the crossing, mirrors, limits and the router have tests of their own.
     let elsewhere = [
         Reason::RxNoFrame,
         Reason::RxRingFull,
@@ -522,6 +522,10 @@ fn every_row() {
         Reason::StormMulticast,
         Reason::MacFlap,
         Reason::MacLimit,
+        Reason::IpHeader,
+        Reason::Martian,
+        Reason::RouteBlackhole,
+        Reason::ExceptionsLimited,
     ];
     let missing: Vec<_> =
         Reason::ALL.iter().filter(|reason| !seen.contains(reason) && !elsewhere.contains(reason)).collect();

@@ -2,10 +2,10 @@
 //!
 //! A received frame is never written to. Each copy is written once, straight into the frame of the port it leaves by: the
 //! addresses, the tags that come, the rest of the packet without the tags that go, zeros up to the shortest length, and
-//! the finished checksum over the unfinished one.
+//! the finished checksum over the unfinished one. What is routed has other addresses and one hop less.
 
 use crate::limits::FRAME_MIN;
-use crate::wire::ethernet::ADDRESSES;
+use crate::wire::ethernet::{ADDRESSES, IPV4, Mac};
 use crate::wire::vlan::{TAG, Tag};
 use shunt_ffi::Packet;
 
@@ -116,6 +116,35 @@ pub struct Edit {
     strip: u8,
     push_len: u8,
     push: [u8; PUSH_MAX * TAG],
+    hop: Option<Hop>,
+}
+
+/// What becomes of a routed packet's headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hop {
+    /// Destination and source.
+    addresses: [u8; ADDRESSES],
+    is_v4: bool,
+}
+
+/// Octets of an EtherType.
+const ETHERTYPE: usize = 2;
+
+impl Hop {
+    /// Where the header's octets are that change, and what they are, of a packet whose IP header begins with `header`: the
+    /// time to live and, as RFC 1624 has it, the checksum (RFC 791), or the hop limit (RFC 8200).
+    #[inline(always)]
+    fn changes(&self, header: &[u8]) -> (usize, [u8; 4], usize) {
+        match header.get(7..12) {
+            Some(&[_, ttl, protocol, high, low]) if self.is_v4 => {
+                let (sum, carry) = u16::from_be_bytes([high, low]).overflowing_add(0x0100);
+                let [high, low] = (sum + u16::from(carry)).to_be_bytes();
+                (8, [ttl.wrapping_sub(1), protocol, high, low], 4)
+            }
+            Some(&[limit, ..]) if !self.is_v4 => (7, [limit.wrapping_sub(1), 0, 0, 0], 1),
+            _ => (0, [0; 4], 0),
+        }
+    }
 }
 
 impl Edit {
@@ -132,10 +161,27 @@ impl Edit {
         edit
     }
 
-    /// True if tags neither go nor come.
+    /// It is of a packet of this EtherType that is routed on to `destination`.
+    #[inline]
+    #[must_use]
+    pub fn routed(self, destination: Mac, source: Mac, ethertype: u16) -> Self {
+        let mut addresses = [0; ADDRESSES];
+        addresses[..6].copy_from_slice(&destination.octets());
+        addresses[6..].copy_from_slice(&source.octets());
+        Self { hop: Some(Hop { addresses, is_v4: ethertype == IPV4 }), ..self }
+    }
+
+    /// True if the copy is the packet.
     #[inline]
     pub fn changes_nothing(&self) -> bool {
-        self.strip | self.push_len == 0
+        self.strip | self.push_len == 0 && self.hop.is_none()
+    }
+
+    /// Where the IP header of a routed packet begins, in the copy and in the packet: all of its tags go.
+    #[inline]
+    fn header_at(&self) -> (usize, usize) {
+        let behind = |tags: u8| ADDRESSES + usize::from(tags) + ETHERTYPE;
+        (behind(self.push_len), behind(self.strip))
     }
 
     /// Where a place in the packet is in the copy.
@@ -171,7 +217,7 @@ impl Edit {
         let head = packet.head();
         match head.split_at_checked(ADDRESSES) {
             Some((addresses, rest)) if !self.changes_nothing() => {
-                to.append(addresses);
+                to.append(self.hop.as_ref().map_or(addresses, |hop| &hop.addresses));
                 to.append(&self.push[..usize::from(self.push_len).min(PUSH_MAX * TAG)]);
                 // Tags lie in the first segment: they were read there.
                 to.append(rest.get(usize::from(self.strip)..).unwrap_or(&[]));
@@ -185,12 +231,23 @@ impl Edit {
         if len < FRAME_MIN {
             to.append(&[0; FRAME_MIN][len..]);
         }
+        if let Some(hop) = &self.hop {
+            let (to_at, at) = self.header_at();
+            let (place, octets, len) = hop.changes(head.get(at..).unwrap_or_default());
+            to.patch(to_at + place, &octets[..len]);
+        }
         if let Checksum::Patch { at, len, octets } = checksum {
             to.patch(usize::from(self.shifted(at)), &octets[..usize::from(len).min(4)]);
         }
     }
 
-    /// Writes the copy of a packet in one segment, of at least [`FRAME_MIN`] octets, to as many.
+    /// It is of a routed packet.
+    #[inline]
+    pub(crate) fn is_routed(&self) -> bool {
+        self.hop.is_some()
+    }
+
+    /// Writes the copy of a packet in one segment, of at least [`FRAME_MIN`] octets, to as many; but not what routing changes.
     #[inline(always)]
     pub(crate) fn write_whole(&self, packet: &[u8], to: &mut [u8]) {
         let (strip, push_len) = (usize::from(self.strip), usize::from(self.push_len));
@@ -199,6 +256,18 @@ impl Edit {
         to[..ADDRESSES].copy_from_slice(&packet[..ADDRESSES]);
         to[ADDRESSES..ADDRESSES + PUSH_MAX * TAG].copy_from_slice(&self.push);
         shunt_ffi::copy(&packet[ADDRESSES + strip..], &mut to[front..]);
+    }
+
+    /// As [`Edit::write_whole`], with what routing changes.
+    #[inline(always)]
+    pub(crate) fn write_routed(&self, packet: &[u8], to: &mut [u8]) {
+        self.write_whole(packet, to);
+        if let Some(hop) = &self.hop {
+            to[..ADDRESSES].copy_from_slice(&hop.addresses);
+            let (to_at, at) = self.header_at();
+            let (place, octets, len) = hop.changes(packet.get(at..).unwrap_or_default());
+            to[to_at + place..][..len].copy_from_slice(&octets[..len]);
+        }
     }
 }
 
@@ -217,7 +286,7 @@ mod tests {
         edit.write(packet, checksum, &mut Cursor::new(&mut filled));
         assert_eq!(appended, filled);
         if packet.head().len() == packet.len() && edit.len_unpadded(packet) >= FRAME_MIN && checksum == Checksum::Keep {
-            edit.write_whole(packet.head(), &mut filled);
+            edit.write_routed(packet.head(), &mut filled);
             assert_eq!(appended, filled);
         }
         filled
@@ -263,6 +332,26 @@ mod tests {
         let octets = [7; 60];
         let copy = written(&Edit::new(4, []), &Packet::contiguous(&octets));
         assert_eq!((copy.len(), copy[55], copy[56]), (60, 7, 0));
+    }
+
+    #[test]
+    fn a_routed_packet_has_other_addresses_and_one_hop_less() {
+        let mut octets = vec![1; 18];
+        octets[16..18].copy_from_slice(&[8, 0]);
+        octets.extend([0x45, 0, 0, 84, 0, 0, 0, 0, 64, 17, 0xff, 0x10, 10, 0, 0, 1, 10, 0, 0, 2]);
+        octets.resize(102, 7);
+        let edit =
+            Edit::new(4, [Tag::new(TPID_8021Q, 2, 0)]).routed(Mac(0x0200_0000_0001), Mac(0x0200_0000_0002), IPV4);
+        let copy = written(&edit, &Packet::contiguous(&octets));
+        assert_eq!(copy[..12], [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+        assert_eq!(copy[18..26], octets[18..26]);
+        // 0xff10 + 0x0100 carries round.
+        assert_eq!((&copy[26..30], &copy[30..]), (&[63, 17, 0, 0x11][..], &octets[30..]));
+        let edit = Edit::new(4, []).routed(Mac(1), Mac(2), 0x86dd);
+        let copy = written(&edit, &Packet::contiguous(&octets));
+        assert_eq!((copy[20], copy[21], copy[22]), (octets[24], octets[25].wrapping_sub(1), octets[26]));
+        // Too short for a header: nothing to change, nothing to fear.
+        assert_eq!(written(&edit, &Packet::contiguous(&octets[..19])).len(), 60);
     }
 
     #[test]

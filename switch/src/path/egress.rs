@@ -1,4 +1,4 @@
-//! Step 11: by which ports do copies leave, in what form?
+//! Step 12: by which ports do copies leave, in what form?
 //!
 //! Exits of a packet: [`Reason::FloodEmpty`], [`Reason::NoListener`]. Exits of a copy, counted at the port it should have left by:
 //! [`Reason::StalePort`], [`Reason::EgressVlan`], [`Reason::MtuExceeded`], [`Reason::Oversized`], [`Reason::TxFull`],
@@ -117,7 +117,7 @@ pub struct MirrorForm {
 pub fn targets(meta: &Meta, fate: Fate, head: &[u8], config: &Snapshot, ports: &mut Vec<PortIndex>) {
     ports.clear();
     match fate {
-        Fate::One(port) => ports.push(port),
+        Fate::One(port) | Fate::Routed(port) => ports.push(port),
         Fate::Flood => ports.extend(flood_targets(meta, config)),
         Fate::Snooped(audience) => {
             if snooped(meta, head, audience, config, ports) {
@@ -184,6 +184,8 @@ pub fn run(batch: &mut Batch, packets: &[Packet<'_>], exit: &mut Exit<'_>) {
             Fate::One(port) => exit.copy(run, &[port]),
             Fate::Flood => flood(run, exit),
             Fate::Snooped(_) => to_listeners(run, exit),
+            // The router has them.
+            Fate::Routed(_) => {}
             Fate::Open | Fate::Dropped(_) => {}
         }
     }
@@ -440,5 +442,6 @@ impl Exit<'_> {
 #[inline(always)]
 fn edit_of(meta: &Meta, port: &Port, tags: TagEdit) -> Edit {
     let link = port.link_vid.map(|vid| Tag::new(TPID_8021Q, vid, 0));
-    Edit::new(usize::from(meta.link_octets) + tags.strip, link.into_iter().chain(tags.push))
+    let edit = Edit::new(usize::from(meta.link_octets) + tags.strip, link.into_iter().chain(tags.push));
+    if meta.routed { edit.routed(meta.destination, meta.source, meta.ethertype) } else { edit }
 }

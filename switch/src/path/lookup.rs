@@ -20,6 +20,12 @@ pub struct Way {
 }
 
 impl Way {
+    /// The next packet goes another way, even if by the same port.
+    #[inline]
+    pub fn part(&mut self) {
+        self.from = PortIndex::NONE;
+    }
+
     /// No packet went any way yet.
     pub const NONE: Self =
         Self { to: PortIndex::NONE, from: PortIndex::NONE, tags: Tags::NONE, number: 0, answer: Fate::Open };
@@ -41,12 +47,12 @@ pub fn one(meta: &mut Meta, destination: Place, lane: &Lane<'_>, way: &mut Way, 
 fn decide(meta: &Meta, lane: &Lane<'_>, to: PortIndex, config: &Snapshot) -> Fate {
     match to {
         PortIndex::NONE => Fate::Flood,
-        to => unicast(meta, lane, to, config).map_or_else(Fate::Dropped, |()| Fate::One(to)),
+        to => unicast(meta, lane, to, config).unwrap_or_else(Fate::Dropped),
     }
 }
 
-/// May the packet leave by port `index`?
-fn unicast(meta: &Meta, lane: &Lane<'_>, index: PortIndex, config: &Snapshot) -> Result<(), Reason> {
+/// May the packet leave by port `index`, and is it for the router there?
+fn unicast(meta: &Meta, lane: &Lane<'_>, index: PortIndex, config: &Snapshot) -> Result<Fate, Reason> {
     if index == meta.port {
         return Err(Reason::Hairpin);
     }
@@ -60,5 +66,5 @@ fn unicast(meta: &Meta, lane: &Lane<'_>, index: PortIndex, config: &Snapshot) ->
     if !to.vlan.carries(&meta.vlan, &meta.tags) {
         return Err(Reason::EgressVlan);
     }
-    Ok(())
+    Ok(if to.interface.is_some() { Fate::Routed(index) } else { Fate::One(index) })
 }

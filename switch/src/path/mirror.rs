@@ -1,4 +1,4 @@
-//! Step 12: who else gets a copy?
+//! Step 13: who else gets a copy?
 //!
 //! The packet is offered to the mirrors of the port that it came in by, and to those of each port that it goes to, in the
 //! form in which it leaves there; also if it was dropped, once its VLAN was known. A copy leaves by a port, too, and is so

@@ -1,6 +1,6 @@
 //! What happens to a packet on its way? One step a file; on the road they come in this order:
-//! [`rx`], [`parse`], [`police`], [`reserved`], [`vlan_in`], [`checksum`], [`learn`], [`lookup`], [`storm`], [`snoop`], [`egress`],
-//! which writes copies by an [`edit`], and [`mirror`]. What they know of the port is a [`lane`].
+//! [`rx`], [`parse`], [`police`], [`reserved`], [`vlan_in`], [`checksum`], [`learn`], [`lookup`], [`storm`], [`snoop`], [`route`],
+//! [`egress`], which writes copies by an [`edit`], and [`mirror`]. What is routed takes the last two a second time. What they know of the port is a [`lane`].
 
 pub mod checksum;
 pub mod edit;
@@ -12,6 +12,7 @@ pub mod mirror;
 pub mod parse;
 pub mod police;
 pub mod reserved;
+pub mod route;
 pub mod rx;
 pub mod snoop;
 pub mod storm;

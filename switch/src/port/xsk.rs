@@ -73,6 +73,11 @@ fn behind(copies: Copies<'_>, count: usize) -> Copies<'_> {
 fn queue(burst: &mut TxBurst<'_>, copies: Copies<'_>, edit: &Edit, octets: &mut u64) -> (usize, TxRefused) {
     let checksums = copies.checksums;
     let tagged = |packet: &[u8], to: &mut [u8]| edit.write_whole(packet, to);
+    let routed = |packet: &[u8], to: &mut [u8]| edit.write_routed(packet, to);
+    if edit.is_routed() {
+        let checksum_of = |i| checksums.get(i).copied().unwrap_or_default();
+        return queue_by(burst, copies.packets, edit, octets, checksum_of, routed);
+    }
     match (edit.changes_nothing(), checksums.is_empty()) {
         (true, true) => queue_by(burst, copies.packets, edit, octets, |_| Checksum::Keep, shunt_ffi::copy),
         (true, false) => queue_by(burst, copies.packets, edit, octets, |i| checksums[i], shunt_ffi::copy),
