@@ -255,6 +255,12 @@ impl Dataplane {
         self.send_all(|| Command::Resume)
     }
 
+    /// Waits until every worker has finished what it was doing: none still uses what it found in a table before.
+    pub fn come_past(&mut self) -> Result<(), Stuck> {
+        self.send_all(|| Command::ComePast)?;
+        self.each_answers(|event| matches!(event, Event::CamePast), drop)
+    }
+
     /// Waits until each worker has sent an event that `is_answer`; the events before go to `other`.
     fn each_answers(&mut self, is_answer: impl Fn(&Event) -> bool, mut other: impl FnMut(Event)) -> Result<(), Stuck> {
         let mut patience = Patience::new();

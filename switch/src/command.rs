@@ -53,6 +53,8 @@ pub enum Command {
     Hold,
     /// Receive again.
     Resume,
+    /// Answer [`Event::CamePast`]: what was found in the tables of routes before is no longer used.
+    ComePast,
     /// Forward by this configuration from now on, and answer [`Event::Installed`] with the old one.
     Install(Arc<Snapshot>),
 }
@@ -67,6 +69,8 @@ pub enum Event {
     Detached(DeviceIndex),
     /// Nothing is received on this worker until it is told to resume.
     Held,
+    /// The turn in which it was asked to come past began after the question.
+    CamePast,
     /// The snapshot of this generation is in force on this worker; the one before it comes back.
     Installed {
         /// Of the snapshot now in force.

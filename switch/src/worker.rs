@@ -193,6 +193,7 @@ impl Worker {
                 self.tell(Event::Held);
             }
             Command::Resume => self.held = false,
+            Command::ComePast => self.tell(Event::CamePast),
             Command::Install(snapshot) => {
                 // Packets on the way here name ports by number: they leave by the ports that had the numbers when they
                 // were sent, before a number can mean another port.

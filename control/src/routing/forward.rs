@@ -29,10 +29,55 @@ pub enum Refused {
     NextHops(#[from] TooMany),
 }
 
-/// What the workers of one VRF forward by, and its writers.
-pub struct Forwarding {
+/// What all VRFs write their routes and next hops into.
+pub struct Writers {
     fib: fib::Writer,
     hops: next_hop::Writer,
+}
+
+impl Writers {
+    /// No routes yet. `seed` is different on each host.
+    ///
+    /// # Errors
+    /// If there is no address space for the tables.
+    pub fn new(seed: u64) -> Result<Self, SyscallError> {
+        Ok(Self { fib: fib::Writer::new(FIB_WORDS)?, hops: next_hop::Writer::new(seed)? })
+    }
+
+    /// What workers look routes up in.
+    pub fn shared(&self) -> (Arc<Fib>, Arc<NextHops>) {
+        (self.fib.fib(), self.hops.shared())
+    }
+
+    /// Shows the workers all changes; [`Writers::reclaim`] when all of them have come past.
+    pub fn commit(&mut self) -> Pass {
+        self.fib.commit()
+    }
+
+    /// All workers have finished what they were doing at this commit.
+    pub fn reclaim(&mut self, pass: Pass) {
+        self.fib.reclaim(pass);
+        self.hops.reclaim(pass);
+    }
+
+    /// Neighbours that packets went to since the last call.
+    pub fn take_used(&mut self) -> Vec<Neighbour> {
+        self.hops.take_used()
+    }
+
+    /// Prefixes that workers find, of all VRFs.
+    pub fn routes(&self) -> usize {
+        self.fib.len()
+    }
+
+    /// Octets that the FIB takes.
+    pub fn used_bytes(&self) -> u64 {
+        self.fib.used_bytes()
+    }
+}
+
+/// What of one VRF the workers forward by.
+pub struct Forwarding {
     tables: Tables,
     /// Of the kernel's devices those that are interfaces of the switch.
     interfaces: HashMap<u32, InterfaceIndex>,
@@ -51,21 +96,34 @@ fn table_of(tables: Tables, prefix: &IpNet) -> Table {
 }
 
 impl Forwarding {
-    /// No routes yet. `seed` is different on each host.
+    /// No routes yet.
     ///
     /// # Errors
-    /// If there is no address space for the tables.
-    pub fn new(seed: u64) -> Result<Self, SyscallError> {
-        let (mut fib, hops) = (fib::Writer::new(FIB_WORDS)?, next_hop::Writer::new(seed)?);
-        let mut table = || fib.add_table().expect("room for two tables in an empty FIB");
-        let tables = Tables { v4: table(), v6: table() };
+    /// If there are too many VRFs.
+    pub fn new(writers: &mut Writers) -> Result<Self, FibError> {
+        let v4 = writers.fib.add_table()?;
+        let v6 = match writers.fib.add_table() {
+            Ok(v6) => v6,
+            Err(error) => {
+                writers.fib.drop_table(v4);
+                return Err(error);
+            }
+        };
         let (interfaces, ifindexes, neighbours, installed, refused) = Default::default();
-        Ok(Self { fib, hops, tables, interfaces, ifindexes, neighbours, installed, refused })
+        Ok(Self { tables: Tables { v4, v6 }, interfaces, ifindexes, neighbours, installed, refused })
     }
 
-    /// What workers look routes up in, and where they begin.
-    pub fn shared(&self) -> (Arc<Fib>, Arc<NextHops>, Tables) {
-        (self.fib.fib(), self.hops.shared(), self.tables)
+    /// Forgets all routes. No worker may know an interface of this VRF any more.
+    pub fn drop_from(self, writers: &mut Writers) {
+        let next = writers.fib.next_pass();
+        self.installed.into_values().for_each(|way| writers.hops.give_back(way, next));
+        writers.fib.drop_table(self.tables.v4);
+        writers.fib.drop_table(self.tables.v6);
+    }
+
+    /// Where lookups begin.
+    pub fn tables(&self) -> Tables {
+        self.tables
     }
 
     /// Prefixes that are not in the FIB though they should be, and why.
@@ -73,8 +131,28 @@ impl Forwarding {
         self.refused.iter()
     }
 
+    /// What the workers have for exactly this prefix: a route, or a neighbour.
+    pub fn way(&self, prefix: &IpNet) -> Option<Way> {
+        self.installed.get(prefix).copied()
+    }
+
+    /// Neighbours whose MAC address is known, with the kernel's number of the device that they are on.
+    pub fn neighbours(&self) -> impl Iterator<Item = (u32, IpAddr, Mac)> {
+        self.neighbours.iter().map(|((address, ifindex), mac)| (*ifindex, *address, *mac))
+    }
+
+    /// The MAC address of a neighbour, if it is known.
+    pub fn neighbour(&self, ifindex: u32, address: IpAddr) -> Option<Mac> {
+        self.neighbours.get(&(address, ifindex)).copied()
+    }
+
+    /// The kernel's number of an interface of this VRF.
+    pub fn ifindex(&self, interface: InterfaceIndex) -> Option<u32> {
+        self.ifindexes.get(&interface).copied()
+    }
+
     /// The kernel's device is an interface of the switch from now on, or no longer.
-    pub fn set_interface(&mut self, rib: &Rib, ifindex: u32, interface: Option<InterfaceIndex>) {
+    pub fn set_interface(&mut self, writers: &mut Writers, rib: &Rib, ifindex: u32, interface: Option<InterfaceIndex>) {
         let old = match interface {
             Some(interface) => self.interfaces.insert(ifindex, interface),
             None => self.interfaces.remove(&ifindex),
@@ -83,12 +161,12 @@ impl Forwarding {
             old.map(|old| self.ifindexes.remove(&old));
             interface.map(|new| self.ifindexes.insert(new, ifindex));
             let all: BTreeSet<IpNet> = rib.prefixes().copied().chain(self.installed.keys().copied()).collect();
-            self.update(rib, &all);
+            self.update(writers, rib, &all);
         }
     }
 
     /// A neighbour's MAC address became known, or is no longer to be used.
-    pub fn set_neighbour(&mut self, rib: &Rib, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
+    pub fn set_neighbour(&mut self, writers: &mut Writers, rib: &Rib, ifindex: u32, address: IpAddr, mac: Option<Mac>) {
         let old = match mac {
             Some(mac) => self.neighbours.insert((address, ifindex), mac),
             None => self.neighbours.remove(&(address, ifindex)),
@@ -97,45 +175,28 @@ impl Forwarding {
             return;
         }
         if let Some(interface) = self.interfaces.get(&ifindex) {
-            self.hops.resolve(Neighbour { interface: *interface, address }, mac);
+            writers.hops.resolve(Neighbour { interface: *interface, address }, mac);
         }
-        self.install(rib, IpNet::from(address));
+        self.install(writers, rib, IpNet::from(address));
     }
 
     /// Takes over what is in force for these prefixes now, and for the neighbours in them.
-    pub fn update(&mut self, rib: &Rib, touched: &BTreeSet<IpNet>) {
+    pub fn update(&mut self, writers: &mut Writers, rib: &Rib, touched: &BTreeSet<IpNet>) {
         for prefix in touched {
-            self.install(rib, *prefix);
+            self.install(writers, rib, *prefix);
             let within = self.neighbours.range((prefix.network(), 0)..=(prefix.broadcast(), u32::MAX));
             let hosts: BTreeSet<IpNet> = within.map(|((address, _), _)| IpNet::from(*address)).collect();
             for host in hosts.into_iter().filter(|host| host != prefix) {
-                self.install(rib, host);
+                self.install(writers, rib, host);
             }
         }
         for prefix in self.refused.keys().copied().collect::<Vec<_>>() {
-            self.install(rib, prefix);
+            self.install(writers, rib, prefix);
         }
     }
 
-    /// Shows the workers all changes; [`Forwarding::reclaim`] when all of them have come past.
-    pub fn commit(&mut self) -> Pass {
-        self.fib.commit()
-    }
-
-    /// All workers have finished what they were doing at this commit.
-    pub fn reclaim(&mut self, pass: Pass) {
-        self.fib.reclaim(pass);
-        self.hops.reclaim(pass);
-    }
-
-    /// Neighbours that packets went to since the last call, by the kernel's numbers: it is to keep them fresh.
-    pub fn take_used(&mut self) -> Vec<(u32, IpAddr)> {
-        let used = self.hops.take_used();
-        used.into_iter().filter_map(|one| Some((*self.ifindexes.get(&one.interface)?, one.address))).collect()
-    }
-
-    fn install(&mut self, rib: &Rib, prefix: IpNet) {
-        let wanted = match self.wanted(rib, &prefix) {
+    fn install(&mut self, writers: &mut Writers, rib: &Rib, prefix: IpNet) {
+        let wanted = match self.wanted(writers, rib, &prefix) {
             Ok(wanted) => wanted,
             Err(error) => {
                 self.refuse(prefix, error.into());
@@ -147,9 +208,9 @@ impl Forwarding {
         let changed = match wanted {
             // The old way is given back below in any case: what is in force is in use once.
             Some(way) if old == Some(way) => Ok(None),
-            Some(way) => self.fib.insert(table, prefix, way.target()),
+            Some(way) => writers.fib.insert(table, prefix, way.target()),
             None if old.is_none() => Ok(None),
-            None => self.fib.remove(table, prefix),
+            None => writers.fib.remove(table, prefix),
         };
         let unused = match (&changed, wanted) {
             (Ok(_), Some(way)) => self.installed.insert(prefix, way),
@@ -157,7 +218,7 @@ impl Forwarding {
             (Err(_), way) => way,
         };
         if let Some(way) = unused {
-            self.hops.give_back(way, self.fib.next_pass());
+            writers.hops.give_back(way, writers.fib.next_pass());
         }
         match changed {
             Ok(_) => drop(self.refused.remove(&prefix)),
@@ -172,18 +233,18 @@ impl Forwarding {
     }
 
     /// The way for exactly this prefix, in use once more; none if there is no route for it.
-    fn wanted(&mut self, rib: &Rib, prefix: &IpNet) -> Result<Option<Way>, TooMany> {
+    fn wanted(&self, writers: &mut Writers, rib: &Rib, prefix: &IpNet) -> Result<Option<Way>, TooMany> {
         if is_never_routed(prefix) {
             return Ok(None);
         }
         match rib.best(prefix) {
-            Some(best) => self.way(prefix, &best).map(Some),
-            None => self.host_way(rib, prefix),
+            Some(best) => self.way_of(writers, prefix, &best).map(Some),
+            None => self.host_way(writers, rib, prefix),
         }
     }
 
     /// A neighbour on the connected network that its address belongs to.
-    fn host_way(&mut self, rib: &Rib, prefix: &IpNet) -> Result<Option<Way>, TooMany> {
+    fn host_way(&self, writers: &mut Writers, rib: &Rib, prefix: &IpNet) -> Result<Option<Way>, TooMany> {
         if prefix.prefix_len() < prefix.max_prefix_len() {
             return Ok(None);
         }
@@ -195,13 +256,13 @@ impl Forwarding {
         match self.interfaces.get(&ifindex) {
             Some(interface) if self.neighbours.contains_key(&(prefix.addr(), ifindex)) => {
                 let neighbour = Neighbour { interface: *interface, address: prefix.addr() };
-                self.take(&[(neighbour, 1)]).map(Some)
+                self.take(writers, &[(neighbour, 1)]).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    fn way(&mut self, prefix: &IpNet, best: &Best) -> Result<Way, TooMany> {
+    fn way_of(&self, writers: &mut Writers, prefix: &IpNet, best: &Best) -> Result<Way, TooMany> {
         // A route for one host on a link leads to that host.
         let itself = (prefix.prefix_len() == prefix.max_prefix_len()).then_some(prefix.addr());
         let member = |hop: &NextHop| -> Option<Member> {
@@ -210,7 +271,7 @@ impl Forwarding {
         };
         match best.kind {
             Kind::Unicast => match (best.hops.iter().map(member).collect::<Option<Vec<_>>>(), &best.hops[..]) {
-                (Some(members), _) => self.take(&members),
+                (Some(members), _) => self.take(writers, &members),
                 (None, [NextHop { ifindex, gateway: None, .. }]) => {
                     Ok(self.interfaces.get(ifindex).map_or(Way::Local, |interface| Way::Connected(*interface)))
                 }
@@ -224,12 +285,12 @@ impl Forwarding {
     }
 
     /// The way to these neighbours, with the MAC addresses that are known.
-    fn take(&mut self, members: &[Member]) -> Result<Way, TooMany> {
-        let way = self.hops.take(members)?;
+    fn take(&self, writers: &mut Writers, members: &[Member]) -> Result<Way, TooMany> {
+        let way = writers.hops.take(members)?;
         for (neighbour, _) in members {
             let ifindex = self.ifindexes.get(&neighbour.interface);
             let mac = ifindex.and_then(|ifindex| self.neighbours.get(&(neighbour.address, *ifindex)));
-            self.hops.resolve(*neighbour, mac.copied());
+            writers.hops.resolve(*neighbour, mac.copied());
         }
         Ok(way)
     }
@@ -259,12 +320,19 @@ mod tests {
 
     struct World {
         rib: Rib,
+        writers: Writers,
         forwarding: Forwarding,
     }
 
     impl World {
+        fn new(seed: u64) -> Self {
+            let mut writers = Writers::new(seed).unwrap();
+            let forwarding = Forwarding::new(&mut writers).unwrap();
+            Self { rib: Rib::default(), writers, forwarding }
+        }
+
         fn hop(&self, address: IpAddr, hash: u32) -> Option<Hop> {
-            let (fib, hops, tables) = self.forwarding.shared();
+            let ((fib, hops), tables) = (self.writers.shared(), self.forwarding.tables());
             fib.lookup_any(table_of(tables, &IpNet::from(address)), address).map(|target| hops.hop(target, || hash))
         }
 
@@ -294,18 +362,23 @@ mod tests {
         }
 
         fn step(&mut self, dice: &mut Dice) {
-            let Self { rib, forwarding } = self;
+            let Self { rib, writers, forwarding } = self;
             let ifindex = DEVICES[dice.below(3)];
             let mut touched = BTreeSet::new();
             match dice.below(10) {
                 0 => {
                     let interface = InterfaceIndex(ifindex as u16 + [100, 200][dice.below(2)]);
-                    forwarding.set_interface(rib, ifindex, (ifindex != 9 && dice.chance(700)).then_some(interface));
+                    forwarding.set_interface(
+                        writers,
+                        rib,
+                        ifindex,
+                        (ifindex != 9 && dice.chance(700)).then_some(interface),
+                    );
                 }
                 1..4 => {
                     let address = HOSTS[dice.below(6)].parse().unwrap();
                     let mac = dice.chance(700).then(|| Mac(dice.roll() & 0xfeff_ffff_fff0 | 1));
-                    forwarding.set_neighbour(rib, ifindex, address, mac);
+                    forwarding.set_neighbour(writers, rib, ifindex, address, mac);
                 }
                 4 => rib.device_down(ifindex, &mut touched),
                 5 => rib.device_up(ifindex, &mut touched),
@@ -339,7 +412,7 @@ mod tests {
                     }
                 }
             }
-            forwarding.update(rib, &touched);
+            forwarding.update(writers, rib, &touched);
         }
     }
 
@@ -349,16 +422,16 @@ mod tests {
     fn packets_follow_the_routes() {
         for seed in 0..10 {
             let mut dice = Dice::new(seed);
-            let mut world = World { rib: Rib::default(), forwarding: Forwarding::new(seed).unwrap() };
+            let mut world = World::new(seed);
             for round in 0..300 {
                 world.step(&mut dice);
-                let pass = world.forwarding.commit();
+                let pass = world.writers.commit();
                 for host in HOSTS {
                     let (address, hash) = (host.parse().unwrap(), dice.roll() as u32);
                     let (hop, expected) = (world.hop(address, hash), world.expected(address));
                     assert!(expected.contains(&hop), "seed {seed}, round {round}, {host}: {hop:?} of {expected:?}");
                 }
-                world.forwarding.reclaim(pass);
+                world.writers.reclaim(pass);
             }
             for prefix in PREFIXES.map(|prefix| prefix.parse::<IpNet>().unwrap()) {
                 let mut touched = BTreeSet::new();
@@ -366,10 +439,40 @@ mod tests {
                 for route in routes {
                     world.rib.remove(&route, &mut touched);
                 }
-                world.forwarding.update(&world.rib, &touched);
+                world.forwarding.update(&mut world.writers, &world.rib, &touched);
             }
             assert!(world.rib.is_empty() && world.forwarding.installed.is_empty(), "seed {seed}");
-            assert!(world.forwarding.hops.is_unused(), "seed {seed}");
+            assert!(world.writers.hops.is_unused(), "seed {seed}");
         }
+    }
+
+    /// VRFs share the FIB and nothing in it.
+    #[test]
+    fn vrfs_do_not_see_each_other() {
+        let mut writers = Writers::new(1).unwrap();
+        let (prefix, address): (IpNet, IpAddr) = ("10.0.0.0/8".parse().unwrap(), "10.1.2.3".parse().unwrap());
+        let mut vrfs = [0, 1].map(|_| (Rib::default(), Forwarding::new(&mut writers).unwrap()));
+        for (ifindex, (rib, forwarding)) in (1..).zip(&mut vrfs) {
+            let hop = NextHop { ifindex, gateway: Some("10.9.9.9".parse().unwrap()), weight: 1, dead: false };
+            let table = super::super::rib::Table::Main;
+            let (kind, hops) = (Kind::Unicast, Hops::Own(vec![hop]));
+            let mut touched = BTreeSet::new();
+            rib.add(Route { table, prefix, metric: 0, protocol: 4, kind, hops }, Placing::Create, &mut touched);
+            forwarding.set_interface(&mut writers, rib, ifindex, Some(InterfaceIndex(ifindex as u16)));
+            forwarding.update(&mut writers, rib, &touched);
+        }
+        writers.commit();
+        let ((fib, hops), [first, second]) = (writers.shared(), vrfs);
+        let hop = |forwarding: &Forwarding| {
+            fib.lookup_any(table_of(forwarding.tables(), &prefix), address).map(|target| hops.hop(target, || 0))
+        };
+        assert_eq!(hop(&first.1), Some(Hop::Unresolved(InterfaceIndex(1))));
+        assert_eq!(hop(&second.1), Some(Hop::Unresolved(InterfaceIndex(2))));
+        first.1.drop_from(&mut writers);
+        let pass = writers.commit();
+        writers.reclaim(pass);
+        assert_eq!(hop(&second.1), Some(Hop::Unresolved(InterfaceIndex(2))));
+        second.1.drop_from(&mut writers);
+        assert!(writers.hops.is_unused() && writers.routes() == 0);
     }
 }
