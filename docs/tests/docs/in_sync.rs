@@ -360,6 +360,18 @@ fn every_command_is_tested() {
     none(unused.map(|spec| format!("no test uses {}", spec.name)).collect());
 }
 
+/// Each block that is meant for a story is run by one.
+#[test]
+fn every_block_for_a_story_is_used() {
+    let stories: String = files(&[".sh"]).into_values().collect();
+    let text = read("docs/routing.md");
+    let blocks: Vec<_> = text.split("<!-- story: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
+    assert!(!blocks.is_empty(), "docs/routing.md has no block for a story");
+    none(
+        blocks.iter().filter(|block| !stories.contains(*block)).map(|block| format!("no story runs {block}")).collect(),
+    );
+}
+
 /// The text between the marker that names `source` and the next end marker; written anew if asked to.
 fn same_block(path: &str, source: &str, expected: &str) {
     let text = read(path);

@@ -1,0 +1,62 @@
+#!/usr/bin/python3
+"""How many packets does an event cost? Paced UDP flows with sequence numbers; the receiver says what was missing.
+
+stream.py send ADDRESS PORT FLOWS INTERVAL_MS    until SIGTERM; flow i has the source port 20000 + i
+stream.py receive PORT                           until SIGTERM; then one JSON object: by flow, received, lost, and longest gap
+"""
+
+import json
+import signal
+import socket
+import struct
+import sys
+import time
+
+RECORD = struct.Struct("!HQ")  # flow, sequence number
+
+
+def send(address, port, flows, interval_ms):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sockets = []
+    for flow in range(int(flows)):
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.bind(("", 20000 + flow))
+        sockets.append(sock)
+    due = time.monotonic()
+    number = 0
+    while True:
+        for flow, sock in enumerate(sockets):
+            try:
+                sock.sendto(RECORD.pack(flow, number), (address, int(port)))
+            except OSError:
+                pass  # an ICMP error that came back: the packet counts as lost
+        number += 1
+        due += int(interval_ms) / 1000
+        time.sleep(max(0, due - time.monotonic()))
+
+
+def receive(port):
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    sock.bind(("::", int(port)))
+    print("listening", flush=True)
+    flows = {}
+    try:
+        while True:
+            flow, number = RECORD.unpack(sock.recv(2048))
+            now = time.monotonic()
+            seen = flows.setdefault(flow, {"first": number, "last": number, "received": 0, "at": now, "gap_ms": 0})
+            seen["received"] += 1
+            seen["last"] = max(seen["last"], number)
+            seen["gap_ms"] = max(seen["gap_ms"], round((now - seen["at"]) * 1000))
+            seen["at"] = now
+    except SystemExit:
+        for seen in flows.values():
+            seen["lost"] = seen.pop("last") - seen.pop("first") + 1 - seen["received"]
+            del seen["at"]
+        print(json.dumps(flows), flush=True)
+        raise
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+{"send": send, "receive": receive}[sys.argv[1]](*sys.argv[2:])
