@@ -14,9 +14,12 @@ use shunt_ffi::loopback::{self, Loopback};
 use shunt_perf::frame;
 use shunt_perf::statistics::Summary;
 use shunt_switch::command::{Command, Handle};
-use shunt_switch::config::{DeviceIndex, PortIndex};
+use shunt_switch::config::{DeviceIndex, Interface, PortIndex, Router};
 use shunt_switch::crossing::NeverAsleep;
+use shunt_switch::table::bucket::Bucket;
 use shunt_switch::table::fdb::{Fdb, Learned};
+use shunt_switch::table::fib::{self, Tables};
+use shunt_switch::table::next_hop::{self, InterfaceIndex};
 use shunt_switch::table::vlan::{Mode, VlanConfig};
 use shunt_switch::testing::{BridgeSpec, PortSpec, Scene};
 use shunt_switch::time::Instant;
@@ -24,6 +27,7 @@ use shunt_switch::wire::ethernet::Mac;
 use shunt_switch::worker::{Worker, crew};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 
@@ -47,6 +51,8 @@ struct Case {
     copies: usize,
     /// VLAN columns of the port where packets come in, and of all others.
     vlans: fn() -> [VlanConfig; 2],
+    /// Each port is a VLAN of its own with a gateway in it; the hosts on the far side are neighbours.
+    routed: bool,
 }
 
 fn plain() -> [VlanConfig; 2] {
@@ -61,15 +67,20 @@ fn push() -> [VlanConfig; 2] {
     ]
 }
 
+fn two_vlans() -> [VlanConfig; 2] {
+    [10, 20].map(|tag| VlanConfig { tag: Some(tag), ..VlanConfig::default() })
+}
+
 const CASES: &[Case] = &[
-    Case { name: "1 MAC each side", macs: 2, size: 60, burst: 32, copies: 1, vlans: plain },
-    Case { name: "1000 MACs", macs: 1000, size: 60, burst: 32, copies: 1, vlans: plain },
-    Case { name: "1000 MACs, burst 128", macs: 1000, size: 60, burst: 128, copies: 1, vlans: plain },
-    Case { name: "1000 MACs, burst 1", macs: 1000, size: 60, burst: 1, copies: 1, vlans: plain },
-    Case { name: "1000 MACs, 1514 octets", macs: 1000, size: 1514, burst: 32, copies: 1, vlans: plain },
-    Case { name: "1000 MACs, access to trunk", macs: 1000, size: 60, burst: 32, copies: 1, vlans: push },
-    Case { name: "1 000 000 MACs", macs: 1_000_000, size: 60, burst: 32, copies: 1, vlans: plain },
-    Case { name: "flood to 8 ports", macs: 2, size: 60, burst: 32, copies: 8, vlans: plain },
+    Case { name: "1 MAC each side", macs: 2, size: 60, burst: 32, copies: 1, vlans: plain, routed: false },
+    Case { name: "1000 MACs", macs: 1000, size: 60, burst: 32, copies: 1, vlans: plain, routed: false },
+    Case { name: "1000 MACs, burst 128", macs: 1000, size: 60, burst: 128, copies: 1, vlans: plain, routed: false },
+    Case { name: "1000 MACs, burst 1", macs: 1000, size: 60, burst: 1, copies: 1, vlans: plain, routed: false },
+    Case { name: "1000 MACs, 1514 octets", macs: 1000, size: 1514, burst: 32, copies: 1, vlans: plain, routed: false },
+    Case { name: "1000 MACs, access to trunk", macs: 1000, size: 60, burst: 32, copies: 1, vlans: push, routed: false },
+    Case { name: "1 000 000 MACs", macs: 1_000_000, size: 60, burst: 32, copies: 1, vlans: plain, routed: false },
+    Case { name: "flood to 8 ports", macs: 2, size: 60, burst: 32, copies: 8, vlans: plain, routed: false },
+    Case { name: "routed, 500 neighbours", macs: 1000, size: 60, burst: 32, copies: 1, vlans: two_vlans, routed: true },
 ];
 
 /// A switch with its neighbours' kernels.
@@ -85,28 +96,62 @@ struct Bench {
 const SOURCES: u64 = 0x0253_0a00_0000;
 const SINKS: u64 = 0x0253_0b00_0000;
 
+/// The router's address in the first VLAN and in the second.
+const GATEWAYS: [Mac; 2] = [Mac(0x0253_0d00_0000), Mac(0x0253_0d00_0001)];
+
+/// What leads to `hosts` neighbours in the second VLAN.
+fn router(hosts: u64) -> Router {
+    let mut fib = fib::Writer::new(1 << 22).expect("memory for routes");
+    let mut hops = next_hop::Writer::new(1).expect("memory for next hops");
+    let tables = Tables { v4: fib.add_table().expect("room"), v6: fib.add_table().expect("room") };
+    for host in 0..hosts {
+        let address = Ipv4Addr::from_bits(u32::from_be_bytes([10, frame::SINK_SIDE, 0, 0]) + host as u32).into();
+        let neighbour = next_hop::Neighbour { interface: InterfaceIndex(1), address };
+        let way = hops.take(&[(neighbour, 1)]).expect("room for a neighbour");
+        hops.resolve(neighbour, Some(Mac(SINKS + host)));
+        fib.insert(tables.v4, address.into(), way.target()).expect("room for a route");
+    }
+    fib.commit();
+    let interface = |number: usize| {
+        let (port, mac, exceptions) = (PortIndex(2 + number as u16), GATEWAYS[number], Arc::new(Bucket::new(1, 1)));
+        Some(Interface { port, mac, mtu: 1500, tables, exceptions })
+    };
+    Router { fib: fib.fib(), hops: hops.shared(), interfaces: (0..2).map(interface).collect(), seed: 1 }
+}
+
 impl Bench {
     fn new(case: Case) -> Self {
         let fdb = Arc::new(Fdb::new((case.macs as usize).max(1024), 0x5eed));
         let [first, others] = (case.vlans)();
-        let vlan = first.tag.unwrap_or(0);
+        let vlans = [&first, if case.routed { &others } else { &first }].map(|columns| columns.tag.unwrap_or(0));
         for host in 0..case.macs / 2 {
             for (side, port) in [(SOURCES, 0), (SINKS, 1)] {
-                assert_eq!(fdb.learn(vlan, Mac(side + host), PortIndex(port), NOW), Learned::New);
+                let learned = fdb.learn(vlans[usize::from(port)], Mac(side + host), PortIndex(port), NOW);
+                assert_eq!(learned, Learned::New);
             }
         }
-        let ports = case.copies.max(1) + 1;
+        // Of a router the last two are the internal ports in the same VLANs.
+        let ports = if case.routed { 4 } else { case.copies.max(1) + 1 };
         let spec = |number: usize| {
-            let vlan = if number == 0 { first.clone() } else { others.clone() };
-            Some(PortSpec { device: number as u16, vlan, mtu: 1500, ..PortSpec::default() })
+            let is_first = number == 0 || case.routed && number == 2;
+            let vlan = if is_first { first.clone() } else { others.clone() };
+            let interface = (number > 1 && case.routed).then_some(InterfaceIndex(number as u16 - 2));
+            Some(PortSpec { device: number as u16, vlan, mtu: 1500, interface, ..PortSpec::default() })
         };
         let mut scene = Scene {
             ports: (0..ports).map(spec).collect(),
             bridges: vec![BridgeSpec { fdb, ..BridgeSpec::default() }],
             partial: (0..ports as u16).collect(),
             homes: vec![0; ports],
+            router: case.routed.then(|| router(case.macs / 2)),
             ..Scene::default()
         };
+        if case.routed {
+            for (interface, vlan) in (0..).zip(vlans) {
+                let added = scene.bridges[0].fdb.add_static(vlan, GATEWAYS[interface], PortIndex(2 + interface as u16));
+                added.expect("room for two gateways");
+            }
+        }
         let Some((mut worker, mut handle)) = crew(&[Arc::new(NeverAsleep)]).pop() else { unreachable!("one worker") };
         let mut send = |command| assert!(handle.commands.push(command).is_ok(), "room for a command");
         let mut kernels = Vec::new();
@@ -134,6 +179,13 @@ impl Bench {
             let to = if self.case.copies > 1 { 0x0253_0c00_0000 } else { SINKS + to };
             self.frame[..6].copy_from_slice(&to.to_be_bytes()[2..]);
             self.frame[6..12].copy_from_slice(&(SOURCES + from).to_be_bytes()[2..]);
+            if self.case.routed {
+                self.frame[..6].copy_from_slice(&GATEWAYS[0].octets());
+                // As the generator does: what is added to one address goes from the other, so that the checksum holds.
+                let host = (to - SINKS) as u16;
+                self.frame[28..30].copy_from_slice(&(!host).to_be_bytes());
+                self.frame[32..34].copy_from_slice(&host.to_be_bytes());
+            }
             assert!(self.kernels[0].receive(&self.frame), "a frame for each packet");
         }
     }

@@ -6,7 +6,7 @@ use shunt_switch::command::Command;
 use shunt_switch::config::DeviceIndex;
 use shunt_switch::meta::Meta;
 use shunt_switch::path::checksum::{Unfinished, find, finish};
-use shunt_switch::path::edit::{Checksum, Edit};
+use shunt_switch::path::edit::{Checksum, Edit, One};
 use shunt_switch::port::fault::Dice;
 use shunt_switch::port::memory::Sent;
 use shunt_switch::table::vlan::VlanConfig;
@@ -301,7 +301,7 @@ fn a_sum_of_zero_leaves_as_ones_and_no_sum_stays_none() {
         let unfinished = find(&whole, whole.len(), 14, 0x0800);
         let checksum = finish(&mut Meta { unfinished, ..Meta::default() }, &packet, true);
         let mut out = Vec::new();
-        Edit::default().write(&packet, checksum, &mut out);
+        Edit::default().write(&One { packet: &packet, checksum, destination: Mac(0) }, &mut out);
         let place = 14 + header.len() + 6;
         u16::from_be_bytes([out[place], out[place + 1]])
     };

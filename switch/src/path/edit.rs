@@ -43,6 +43,19 @@ pub struct Copies<'a> {
     pub packets: &'a [Packet<'a>],
     /// What becomes of the checksum of each, with places in the packet that came in; empty if all stay as they are.
     pub checksums: &'a [Checksum],
+    /// To whom each is routed; empty if they are not routed.
+    pub destinations: &'a [Mac],
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub struct One<'a> {
+    /// The packet as it came in.
+    pub packet: &'a Packet<'a>,
+    /// What becomes of its checksum.
+    pub checksum: Checksum,
+    /// To whom it is routed, if it is.
+    pub destination: Mac,
 }
 
 impl<'a> Copies<'a> {
@@ -53,10 +66,37 @@ impl<'a> Copies<'a> {
         self.packets.len()
     }
 
-    /// The packets and what becomes of their checksums.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a Packet<'a>, Checksum)> + use<'a> {
-        let checksums = self.checksums.iter().copied().chain(std::iter::repeat(Checksum::Keep));
-        self.packets.iter().zip(checksums)
+    /// One by one.
+    pub fn iter(&self) -> impl Iterator<Item = One<'a>> + use<'a> {
+        let Self { packets, checksums, destinations } = *self;
+        packets.iter().enumerate().map(move |(i, packet)| One {
+            packet,
+            checksum: checksums.get(i).copied().unwrap_or_default(),
+            destination: destinations.get(i).copied().unwrap_or_default(),
+        })
+    }
+
+    /// Those behind the first `count`.
+    #[inline]
+    #[must_use]
+    pub fn behind(self, count: usize) -> Self {
+        Self {
+            packets: &self.packets[count..],
+            checksums: self.checksums.get(count..).unwrap_or(&[]),
+            destinations: self.destinations.get(count..).unwrap_or(&[]),
+        }
+    }
+}
+
+impl One<'_> {
+    /// As a list.
+    pub fn copies(&self) -> Copies<'_> {
+        let Self { packet, checksum, destination } = self;
+        Copies {
+            packets: std::slice::from_ref(packet),
+            checksums: std::slice::from_ref(checksum),
+            destinations: std::slice::from_ref(destination),
+        }
     }
 }
 
@@ -119,11 +159,10 @@ pub struct Edit {
     hop: Option<Hop>,
 }
 
-/// What becomes of a routed packet's headers.
+/// What becomes of routed packets' headers, but for whom they go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hop {
-    /// Destination and source.
-    addresses: [u8; ADDRESSES],
+    source: Mac,
     is_v4: bool,
 }
 
@@ -131,6 +170,14 @@ struct Hop {
 const ETHERTYPE: usize = 2;
 
 impl Hop {
+    #[inline(always)]
+    fn addresses(&self, destination: Mac) -> [u8; ADDRESSES] {
+        let mut addresses = [0; ADDRESSES];
+        addresses[..6].copy_from_slice(&destination.octets());
+        addresses[6..].copy_from_slice(&self.source.octets());
+        addresses
+    }
+
     /// Where the header's octets are that change, and what they are, of a packet whose IP header begins with `header`: the
     /// time to live and, as RFC 1624 has it, the checksum (RFC 791), or the hop limit (RFC 8200).
     #[inline(always)]
@@ -161,14 +208,11 @@ impl Edit {
         edit
     }
 
-    /// It is of a packet of this EtherType that is routed on to `destination`.
+    /// It is of packets of this EtherType that are routed, from `source` on.
     #[inline]
     #[must_use]
-    pub fn routed(self, destination: Mac, source: Mac, ethertype: u16) -> Self {
-        let mut addresses = [0; ADDRESSES];
-        addresses[..6].copy_from_slice(&destination.octets());
-        addresses[6..].copy_from_slice(&source.octets());
-        Self { hop: Some(Hop { addresses, is_v4: ethertype == IPV4 }), ..self }
+    pub fn routed(self, source: Mac, ethertype: u16) -> Self {
+        Self { hop: Some(Hop { source, is_v4: ethertype == IPV4 }), ..self }
     }
 
     /// True if the copy is the packet.
@@ -213,11 +257,15 @@ impl Edit {
 
     /// Writes the copy: exactly [`Edit::len`] octets.
     #[inline(always)]
-    pub fn write(&self, packet: &Packet<'_>, checksum: Checksum, to: &mut (impl Write + ?Sized)) {
+    pub fn write(&self, copy: &One<'_>, to: &mut (impl Write + ?Sized)) {
+        let One { packet, checksum, destination } = *copy;
         let head = packet.head();
         match head.split_at_checked(ADDRESSES) {
             Some((addresses, rest)) if !self.changes_nothing() => {
-                to.append(self.hop.as_ref().map_or(addresses, |hop| &hop.addresses));
+                match &self.hop {
+                    Some(hop) => to.append(&hop.addresses(destination)),
+                    None => to.append(addresses),
+                }
                 to.append(&self.push[..usize::from(self.push_len).min(PUSH_MAX * TAG)]);
                 // Tags lie in the first segment: they were read there.
                 to.append(rest.get(usize::from(self.strip)..).unwrap_or(&[]));
@@ -260,10 +308,10 @@ impl Edit {
 
     /// As [`Edit::write_whole`], with what routing changes.
     #[inline(always)]
-    pub(crate) fn write_routed(&self, packet: &[u8], to: &mut [u8]) {
+    pub(crate) fn write_routed(&self, packet: &[u8], destination: Mac, to: &mut [u8]) {
         self.write_whole(packet, to);
         if let Some(hop) = &self.hop {
-            to[..ADDRESSES].copy_from_slice(&hop.addresses);
+            to[..ADDRESSES].copy_from_slice(&hop.addresses(destination));
             let (to_at, at) = self.header_at();
             let (place, octets, len) = hop.changes(packet.get(at..).unwrap_or_default());
             to[to_at + place..][..len].copy_from_slice(&octets[..len]);
@@ -276,17 +324,20 @@ mod tests {
     use super::*;
     use crate::wire::vlan::{TPID_8021AD, TPID_8021Q};
 
+    const TO: Mac = Mac(0x0200_0000_0001);
+
     fn written(edit: &Edit, packet: &Packet<'_>) -> Vec<u8> {
         finished(edit, packet, Checksum::Keep)
     }
 
     fn finished(edit: &Edit, packet: &Packet<'_>, checksum: Checksum) -> Vec<u8> {
         let (mut appended, mut filled) = (Vec::new(), vec![0xa5; edit.len(packet)]);
-        edit.write(packet, checksum, &mut appended);
-        edit.write(packet, checksum, &mut Cursor::new(&mut filled));
+        let copy = One { packet, checksum, destination: TO };
+        edit.write(&copy, &mut appended);
+        edit.write(&copy, &mut Cursor::new(&mut filled));
         assert_eq!(appended, filled);
         if packet.head().len() == packet.len() && edit.len_unpadded(packet) >= FRAME_MIN && checksum == Checksum::Keep {
-            edit.write_routed(packet.head(), &mut filled);
+            edit.write_routed(packet.head(), TO, &mut filled);
             assert_eq!(appended, filled);
         }
         filled
@@ -340,14 +391,13 @@ mod tests {
         octets[16..18].copy_from_slice(&[8, 0]);
         octets.extend([0x45, 0, 0, 84, 0, 0, 0, 0, 64, 17, 0xff, 0x10, 10, 0, 0, 1, 10, 0, 0, 2]);
         octets.resize(102, 7);
-        let edit =
-            Edit::new(4, [Tag::new(TPID_8021Q, 2, 0)]).routed(Mac(0x0200_0000_0001), Mac(0x0200_0000_0002), IPV4);
+        let edit = Edit::new(4, [Tag::new(TPID_8021Q, 2, 0)]).routed(Mac(0x0200_0000_0002), IPV4);
         let copy = written(&edit, &Packet::contiguous(&octets));
         assert_eq!(copy[..12], [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
         assert_eq!(copy[18..26], octets[18..26]);
         // 0xff10 + 0x0100 carries round.
         assert_eq!((&copy[26..30], &copy[30..]), (&[63, 17, 0, 0x11][..], &octets[30..]));
-        let edit = Edit::new(4, []).routed(Mac(1), Mac(2), 0x86dd);
+        let edit = Edit::new(4, []).routed(Mac(2), 0x86dd);
         let copy = written(&edit, &Packet::contiguous(&octets));
         assert_eq!((copy[20], copy[21], copy[22]), (octets[24], octets[25].wrapping_sub(1), octets[26]));
         // Too short for a header: nothing to change, nothing to fear.

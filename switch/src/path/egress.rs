@@ -11,12 +11,12 @@ use crate::crossing::{Crossing, Parcel};
 use crate::limits::{BURST, DEVICES_MAX};
 use crate::meta::{Audience, Fate, Meta};
 use crate::path::checksum::Unfinished;
-use crate::path::edit::{Checksum, Copies, Edit};
+use crate::path::edit::{Checksum, Copies, Edit, One};
 use crate::path::{checksum, snoop};
 use crate::port::{Outcome, Transmit};
 use crate::reason::Reason;
 use crate::table::vlan::TagEdit;
-use crate::wire::ethernet::ADDRESSES;
+use crate::wire::ethernet::{ADDRESSES, Mac};
 use crate::wire::vlan::{TPID_8021Q, Tag};
 use arrayvec::ArrayVec;
 use shunt_ffi::Packet;
@@ -162,7 +162,7 @@ fn snooped(meta: &Meta, head: &[u8], audience: Audience, config: &Snapshot, port
 #[inline]
 pub fn run(batch: &mut Batch, packets: &[Packet<'_>], exit: &mut Exit<'_>) {
     let (mut metas, mut packets) = (batch.all(), packets);
-    let mut room = Checksums::default();
+    let mut room = Room::default();
     while let Some(first) = metas.first() {
         let (fate, way) = (first.fate, first.way);
         let (mut count, mut longest, mut is_unfinished) = (0, 0, false);
@@ -200,45 +200,49 @@ struct Run<'r, 'p> {
     longest: usize,
     /// Some have unfinished checksums.
     is_unfinished: bool,
-    room: &'r mut Checksums,
+    room: &'r mut Room,
 }
 
-/// What becomes of the checksums of a run, where the receivers finish them and where they do not; empty until it is needed.
+/// What becomes of the checksums of a run, where the receivers finish them and where they do not, and to whom its packets are
+/// routed; empty until it is needed.
 #[derive(Default)]
-struct Checksums {
+struct Room {
     requested: ArrayVec<Checksum, BURST>,
     finished: ArrayVec<Checksum, BURST>,
+    destinations: ArrayVec<Mac, BURST>,
 }
 
-impl Checksums {
+impl Room {
     #[inline]
     fn clear(&mut self) {
         self.requested.clear();
         self.finished.clear();
+        self.destinations.clear();
     }
 }
 
 impl<'r, 'p> Run<'r, 'p> {
     /// A run of one packet.
-    fn one(meta: &'r mut Meta, packet: &'p Packet<'p>, room: &'r mut Checksums) -> Self {
+    fn one(meta: &'r mut Meta, packet: &'p Packet<'p>, room: &'r mut Room) -> Self {
         room.clear();
         let (longest, is_unfinished) = (packet.len(), meta.unfinished != Unfinished::None);
         let (metas, packets) = (std::slice::from_mut(meta), std::slice::from_ref(packet));
         Self { metas, packets, longest, is_unfinished, room }
     }
 
-    /// What becomes of the checksums, as [`Copies`] wants it.
+    /// All of them, with what becomes of their checksums.
     #[inline]
-    fn checksums(&mut self, complete: bool) -> &[Checksum] {
-        if !self.is_unfinished {
-            return &[];
+    fn copies(&mut self, complete: bool) -> Copies<'_> {
+        let Room { requested, finished, destinations } = &mut *self.room;
+        if self.metas[0].routed && destinations.is_empty() {
+            destinations.extend(self.metas.iter().map(|meta| meta.destination));
         }
-        let list = if complete { &mut self.room.finished } else { &mut self.room.requested };
-        if list.is_empty() {
+        let list = if complete { finished } else { requested };
+        if self.is_unfinished && list.is_empty() {
             let all = self.metas.iter_mut().zip(self.packets);
             list.extend(all.map(|(meta, packet)| checksum::finish(meta, packet, complete)));
         }
-        list
+        Copies { packets: self.packets, checksums: list, destinations }
     }
 }
 
@@ -298,14 +302,12 @@ impl Exit<'_> {
     fn unpack(&mut self, parcel: &Parcel) {
         let mut meta = parcel.meta;
         let packet = Packet::contiguous(parcel.octets());
+        let mut room = Room::default();
+        let run = &mut Run::one(&mut meta, &packet, &mut room);
         for index in &parcel.ports {
             match (self.config.port(*index), &parcel.form) {
-                (Some(port), None) => {
-                    let mut room = Checksums::default();
-                    let run = &mut Run::one(&mut meta, &packet, &mut room);
-                    self.local_copy(run, *index, port);
-                }
-                (Some(port), Some(form)) => self.local_mirrored(&mut meta, &packet, *index, port, form),
+                (Some(port), None) => self.local_copy(run, *index, port),
+                (Some(port), Some(form)) => self.local_mirrored(&mut run.metas[0], &packet, *index, port, form),
                 (None, _) => self.dropped(*index, Reason::StalePort, 1),
             }
         }
@@ -376,7 +378,7 @@ impl Exit<'_> {
         let longest = meta.payload_offset() + port.mtu as usize;
         let edit = edit_of(meta, port, tags);
         if run.longest <= longest {
-            let copies = Copies { packets: run.packets, checksums: run.checksums(port.complete_checksums) };
+            let copies = run.copies(port.complete_checksums);
             return self.send(copies, index, port, &edit);
         }
         for (meta, packet) in run.metas.iter_mut().zip(run.packets) {
@@ -384,8 +386,7 @@ impl Exit<'_> {
                 self.dropped(index, Reason::MtuExceeded, 1);
             } else {
                 let checksum = checksum::finish(meta, packet, port.complete_checksums);
-                let copies = Copies { packets: std::slice::from_ref(packet), checksums: &[checksum] };
-                self.send(copies, index, port, &edit);
+                self.send(One { packet, checksum, destination: meta.destination }.copies(), index, port, &edit);
             }
         }
     }
@@ -414,8 +415,7 @@ impl Exit<'_> {
             Checksum::Patch { at, len, .. } if usize::from(at) + usize::from(len) > packet.len() => Checksum::Keep,
             fits => fits,
         };
-        let copies = Copies { packets: std::slice::from_ref(packet), checksums: &[checksum] };
-        self.send(copies, index, port, &edit);
+        self.send(One { packet, checksum, destination: meta.destination }.copies(), index, port, &edit);
     }
 
     #[inline]
@@ -443,5 +443,5 @@ impl Exit<'_> {
 fn edit_of(meta: &Meta, port: &Port, tags: TagEdit) -> Edit {
     let link = port.link_vid.map(|vid| Tag::new(TPID_8021Q, vid, 0));
     let edit = Edit::new(usize::from(meta.link_octets) + tags.strip, link.into_iter().chain(tags.push));
-    if meta.routed { edit.routed(meta.destination, meta.source, meta.ethertype) } else { edit }
+    if meta.routed { edit.routed(meta.source, meta.ethertype) } else { edit }
 }

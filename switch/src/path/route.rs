@@ -195,10 +195,10 @@ impl Room {
             *places = learn::places(meta, lane);
             Ok(())
         });
-        let (mut way, mut last) = (lookup::Way::NONE, (Mac::default(), 0, 0));
+        let (mut way, mut last) = (lookup::Way::NONE, (0, 0));
         onward.decide(|meta, [_, destination]| {
-            // What packets of one way share are their next hop and what is to be changed in them.
-            let shared = (meta.destination, meta.link_octets, meta.ethertype);
+            // What packets of one way share is what is to be changed in them, but for whom they go to.
+            let shared = (meta.link_octets, meta.ethertype);
             if std::mem::replace(&mut last, shared) != shared {
                 way.part();
             }

@@ -133,14 +133,14 @@ impl<P: Receive> Receive for Fault<P> {
 impl<P: Transmit> Transmit for Fault<P> {
     fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
         let mut sent = Outcome::default();
-        for (packet, checksum) in copies.iter() {
+        for copy in copies.iter() {
             if self.stalls() {
                 sent.refused.push(Reason::TxFull);
             } else if self.dice.chance(self.rates.loss) {
                 self.toll.lost.fetch_add(1, Relaxed);
-                sent.octets += edit.len(packet) as u64;
+                sent.octets += edit.len(copy.packet) as u64;
             } else {
-                let one = self.port.send(Copies { packets: &[*packet], checksums: &[checksum] }, edit);
+                let one = self.port.send(copy.copies(), edit);
                 sent.octets += one.octets;
                 sent.refused.extend(one.refused);
             }

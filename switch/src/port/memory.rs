@@ -5,7 +5,7 @@
 
 use super::{Outcome, Packets, Receive, Transmit};
 use crate::limits::{BURST, FRAME_MAX};
-use crate::path::edit::{Checksum, Copies, Cursor, Edit};
+use crate::path::edit::{Copies, Cursor, Edit, One};
 use crate::reason::Reason;
 use shunt_ffi::{Packet, SEGMENTS_MAX, Segments};
 use std::collections::VecDeque;
@@ -211,8 +211,8 @@ pub struct MemoryTransmit {
 }
 
 impl MemoryTransmit {
-    fn send_one(&mut self, packet: &Packet<'_>, checksum: Checksum, edit: &Edit) -> Result<usize, Reason> {
-        let len = edit.len(packet);
+    fn send_one(&mut self, copy: &One<'_>, edit: &Edit) -> Result<usize, Reason> {
+        let len = edit.len(copy.packet);
         let mut inner = self.queue.lock();
         if inner.down {
             return Err(Reason::TxDown);
@@ -223,8 +223,8 @@ impl MemoryTransmit {
         let mut frame = inner.free.pop().ok_or(Reason::TxFull)?;
         frame.octets.clear();
         frame.octets.resize(len, DIRT);
-        edit.write(packet, checksum, &mut Cursor::new(&mut frame.octets));
-        frame.request = edit.request(checksum);
+        edit.write(copy, &mut Cursor::new(&mut frame.octets));
+        frame.request = edit.request(copy.checksum);
         self.pending.push_back(frame);
         Ok(len)
     }
@@ -233,8 +233,8 @@ impl MemoryTransmit {
 impl Transmit for MemoryTransmit {
     fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
         let mut sent = Outcome::default();
-        for (packet, checksum) in copies.iter() {
-            match self.send_one(packet, checksum, edit) {
+        for copy in copies.iter() {
+            match self.send_one(&copy, edit) {
                 Ok(len) => sent.octets += len as u64,
                 Err(reason) => sent.refused.push(reason),
             }
@@ -283,7 +283,7 @@ mod tests {
         let queue = Queue::new(2);
         let mut transmitter = queue.transmitter();
         let send = |transmitter: &mut MemoryTransmit| {
-            let copies = Copies { packets: &[Packet::contiguous(&[1; 64])], checksums: &[] };
+            let copies = Copies { packets: &[Packet::contiguous(&[1; 64])], checksums: &[], destinations: &[] };
             let sent = transmitter.send(copies, &Edit::default());
             (sent.octets, sent.refused.first().copied())
         };

@@ -2,9 +2,9 @@
 
 use super::{Outcome, Packets, Receive, Transmit};
 use crate::limits::FRAME_MIN;
-use crate::path::edit::{Checksum, Copies, Cursor, Edit, Write};
+use crate::path::edit::{Checksum, Copies, Cursor, Edit, One, Write};
 use crate::reason::Reason;
-use shunt_ffi::{ChecksumRequest, Packet, TxBurst, TxRefused, TxState, TxWriter, XskRx, XskTx};
+use shunt_ffi::{ChecksumRequest, TxBurst, TxRefused, TxState, TxWriter, XskRx, XskTx};
 use std::os::fd::BorrowedFd;
 
 impl Receive for XskRx {
@@ -33,13 +33,13 @@ impl Transmit for XskTx {
         let mut full = None;
         loop {
             let (queued, refused) = queue(&mut self.burst(rest.len()), rest, edit, &mut sent.octets);
-            rest = behind(rest, queued);
-            let Some((packet, checksum)) = rest.iter().next() else { return sent };
+            rest = rest.behind(queued);
+            let Some(copy) = rest.iter().next() else { return sent };
             if queued > 0 {
                 full = None;
             }
             let long = refused == TxRefused::Length;
-            let attempt = if long { queue_long(self, packet, checksum, edit) } else { Err(refused) };
+            let attempt = if long { queue_long(self, &copy, edit) } else { Err(refused) };
             match (attempt, full) {
                 (Ok(octets), _) => sent.octets += octets as u64,
                 (Err(TxRefused::Length), _) => sent.refused.push(Reason::Oversized),
@@ -50,7 +50,7 @@ impl Transmit for XskTx {
                 }
                 (Err(_), Some(reason)) => sent.refused.push(reason),
             }
-            rest = behind(rest, 1);
+            rest = rest.behind(1);
         }
     }
 
@@ -61,51 +61,48 @@ impl Transmit for XskTx {
     }
 }
 
-/// The copies behind the first `count`.
-#[inline]
-fn behind(copies: Copies<'_>, count: usize) -> Copies<'_> {
-    let Copies { packets, checksums } = copies;
-    Copies { packets: &packets[count..], checksums: checksums.get(count..).unwrap_or(&[]) }
-}
-
 /// Queues copies of one frame each up to one that is refused. Returns how many, and why the next one was not.
 #[inline]
 fn queue(burst: &mut TxBurst<'_>, copies: Copies<'_>, edit: &Edit, octets: &mut u64) -> (usize, TxRefused) {
     let checksums = copies.checksums;
-    let tagged = |packet: &[u8], to: &mut [u8]| edit.write_whole(packet, to);
-    let routed = |packet: &[u8], to: &mut [u8]| edit.write_routed(packet, to);
+    let plain = |_, packet: &[u8], to: &mut [u8]| shunt_ffi::copy(packet, to);
+    let tagged = |_, packet: &[u8], to: &mut [u8]| edit.write_whole(packet, to);
+    let destinations = copies.destinations;
     if edit.is_routed() {
+        let routed = |i: usize, packet: &[u8], to: &mut [u8]| edit.write_routed(packet, destinations[i], to);
         let checksum_of = |i| checksums.get(i).copied().unwrap_or_default();
-        return queue_by(burst, copies.packets, edit, octets, checksum_of, routed);
+        return queue_by(burst, copies, edit, octets, checksum_of, routed);
     }
     match (edit.changes_nothing(), checksums.is_empty()) {
-        (true, true) => queue_by(burst, copies.packets, edit, octets, |_| Checksum::Keep, shunt_ffi::copy),
-        (true, false) => queue_by(burst, copies.packets, edit, octets, |i| checksums[i], shunt_ffi::copy),
-        (false, true) => queue_by(burst, copies.packets, edit, octets, |_| Checksum::Keep, tagged),
-        (false, false) => queue_by(burst, copies.packets, edit, octets, |i| checksums[i], tagged),
+        (true, true) => queue_by(burst, copies, edit, octets, |_| Checksum::Keep, plain),
+        (true, false) => queue_by(burst, copies, edit, octets, |i| checksums[i], plain),
+        (false, true) => queue_by(burst, copies, edit, octets, |_| Checksum::Keep, tagged),
+        (false, false) => queue_by(burst, copies, edit, octets, |i| checksums[i], tagged),
     }
 }
 
-/// The same loop several times, so that copies which differ in nothing do not pay for those that do. `write` writes a copy whose
-/// packet is in one segment.
+/// The same loop several times, so that copies which differ in nothing do not pay for those that do. `write` writes copy number so
+/// and so, whose packet is in one segment.
 #[inline(always)]
 fn queue_by(
     burst: &mut TxBurst<'_>,
-    packets: &[Packet<'_>],
+    copies: Copies<'_>,
     edit: &Edit,
     octets: &mut u64,
     checksum_of: impl Fn(usize) -> Checksum,
-    write: impl Fn(&[u8], &mut [u8]),
+    write: impl Fn(usize, &[u8], &mut [u8]),
 ) -> (usize, TxRefused) {
-    let mut sum = 0;
+    let (mut sum, packets) = (0, copies.packets);
     for (queued, packet) in packets.iter().enumerate() {
         let (head, checksum) = (packet.head(), checksum_of(queued));
         let len = edit.len_unpadded(packet);
         let is_plain = head.len() == packet.len() && len >= FRAME_MIN;
         let outcome = match checksum {
-            Checksum::Keep if is_plain => burst.queue(len, None, |to| write(head, to)),
-            Checksum::Request { .. } if is_plain => burst.queue(len, request(edit, checksum), |to| write(head, to)),
-            _ => unusual(burst, packet, checksum, edit),
+            Checksum::Keep if is_plain => burst.queue(len, None, |to| write(queued, head, to)),
+            Checksum::Request { .. } if is_plain => {
+                burst.queue(len, request(edit, checksum), |to| write(queued, head, to))
+            }
+            _ => unusual(burst, copies.behind(queued), edit),
         };
         if let Err(refused) = outcome {
             *octets += sum;
@@ -117,20 +114,21 @@ fn queue_by(
     (packets.len(), TxRefused::Length)
 }
 
-/// Queues a copy that is padded, finished or put together.
+/// Queues the first of the copies, which is padded, finished or put together.
 #[inline(never)]
-fn unusual(burst: &mut TxBurst<'_>, packet: &Packet<'_>, checksum: Checksum, edit: &Edit) -> Result<(), TxRefused> {
-    let write = |to: &mut [u8]| edit.write(packet, checksum, &mut Cursor::new(to));
-    burst.queue(edit.len(packet), request(edit, checksum), write)
+fn unusual(burst: &mut TxBurst<'_>, copies: Copies<'_>, edit: &Edit) -> Result<(), TxRefused> {
+    let Some(copy) = copies.iter().next() else { return Ok(()) };
+    let write = |to: &mut [u8]| edit.write(&copy, &mut Cursor::new(to));
+    burst.queue(edit.len(copy.packet), request(edit, copy.checksum), write)
 }
 
 /// Queues a copy that may need several frames.
 #[cold]
-fn queue_long(side: &mut XskTx, packet: &Packet<'_>, checksum: Checksum, edit: &Edit) -> Result<usize, TxRefused> {
-    let len = edit.len(packet);
+fn queue_long(side: &mut XskTx, copy: &One<'_>, edit: &Edit) -> Result<usize, TxRefused> {
+    let len = edit.len(copy.packet);
     let mut writer = side.start(len)?;
-    edit.write(packet, checksum, &mut writer);
-    writer.commit(request(edit, checksum));
+    edit.write(copy, &mut writer);
+    writer.commit(request(edit, copy.checksum));
     Ok(len)
 }
 
