@@ -78,10 +78,9 @@ fn follow(client: &mut Client, next_cfg: i64, cur_cfg: &mut Option<i64>) -> Resu
 
 /// Names and errors of the interfaces among `touched`, below the ports and of the bridges among them.
 fn errors(client: &mut Client, touched: &[(String, Uuid)]) -> Result<Vec<(String, String)>, ClientError> {
-    let of = |table: &str| touched.iter().filter(move |(t, _)| t == table).map(|(_, row)| *row).collect();
-    let bridges: BTreeSet<Uuid> = of("Bridge");
-    let mut ports: BTreeSet<Uuid> = of("Port");
-    let mut interfaces: BTreeSet<Uuid> = of("Interface");
+    let of =
+        |table: &str| -> BTreeSet<Uuid> { touched.iter().filter(|(t, _)| t == table).map(|(_, row)| *row).collect() };
+    let (bridges, mut ports, mut interfaces) = (of("Bridge"), of("Port"), of("Interface"));
     // A bridge's own port: a container that is gone is not the fault of who changes a setting of the bridge.
     for row in select(client, "Bridge", &bridges, &["name"])? {
         let own =
@@ -93,12 +92,17 @@ fn errors(client: &mut Client, touched: &[(String, Uuid)]) -> Result<Vec<(String
         interfaces.extend(references(&row["interfaces"]));
     }
     let rows = select(client, "Interface", &interfaces, &["name", "error"])?;
-    let error = |row: &Value| {
+    let error = |name: &str, row: &Value| {
         let error = row["error"].as_str().filter(|error| !error.is_empty())?;
-        Some((row["name"].as_str()?.to_owned(), error.to_owned()))
+        Some((row[name].as_str()?.to_owned(), error.to_owned()))
     };
-    let mut errors: Vec<_> = rows.iter().filter_map(error).collect();
+    let mut errors: Vec<_> = rows.iter().filter_map(|row| error("name", row)).collect();
+    for (table, name) in [("SVI", "name"), ("Route", "prefix"), ("Neighbor", "address")] {
+        let rows = select(client, table, &of(table), &[name, "error"])?;
+        errors.extend(rows.iter().filter_map(|row| error(name, row)));
+    }
     errors.sort_unstable();
+    errors.dedup();
     errors.extend(mirrors(client, touched)?);
     for row in select(client, "Open_vSwitch", &of("Open_vSwitch"), &["error"])? {
         errors.extend(row["error"].as_str().map(|error| ("Open_vSwitch".to_owned(), error.to_owned())));

@@ -289,23 +289,28 @@ fn command(words: &[String], mut options: BTreeMap<String, Option<String>>) -> R
             return Stop::fail(format!("'{word}' option specified multiple times"));
         }
     }
-    let Some(name) = words.get(count) else {
+    let words = &words[count..];
+    let Some(name) = words.first() else {
         return Stop::fail("missing command name (use --help for help)");
     };
-    let args = words[count + 1..].to_vec();
-    let spec = match table::find(name) {
-        Some(spec) => spec,
-        None if name.contains('/') => &table::OTHER_METHOD,
-        None => {
-            let near = super::nearest(name, COMMANDS.iter().map(|spec| spec.name));
-            return Err(Stop::new(format!("unknown command '{name}'; use --help for help"))
-                .hint(near.map(|near| format!("did you mean '{near}'?"))));
-        }
+    let (spec, name, used) = match table::find(words) {
+        Some((spec, used)) => (spec, spec.name, used),
+        None if name.contains('/') => (&table::OTHER_METHOD, name.as_str(), 1),
+        None => return Err(unknown(name)),
     };
-    let command = Command { spec, name: name.clone(), options, args };
+    let command = Command { spec, name: name.to_owned(), options, args: words[used..].to_vec() };
     check_options(&command)?;
     check_count(&command)?;
     Ok(command)
+}
+
+fn unknown(name: &str) -> Stop {
+    let near = super::nearest(name, COMMANDS.iter().map(|spec| spec.name));
+    let remedy = match (table::second_words(name).as_slice(), near) {
+        ([], near) => near.map(|near| format!("did you mean '{near}'?")),
+        (all, _) => Some(format!("it goes on with one of: {}", all.join(", "))),
+    };
+    Stop::new(format!("unknown command '{name}'; use --help for help")).hint(remedy)
 }
 
 fn check_options(command: &Command) -> Result<(), Stop> {

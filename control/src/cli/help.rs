@@ -1,7 +1,7 @@
 //! How does the user learn the commands? `--help`, the listings for programs, and completion scripts, all from the table.
 
 use super::commands::Stop;
-use super::table::{COMMANDS, GlobalOption, OPTIONS, Spec, Takes};
+use super::table::{self, COMMANDS, GlobalOption, OPTIONS, Spec, Takes};
 use super::{DB_DEFAULT, DB_VARIABLE};
 use std::fmt::Write;
 
@@ -74,6 +74,8 @@ pub(super) fn page(program: &str) -> String {
         ("-- --if-exists del-port p1 -- add-port br0 p1", "two commands, one transaction"),
         ("--columns=name,error find interface 'error!=[]'", "which devices have trouble"),
         ("fdb/show br0 --format=json", "learned addresses, for a program"),
+        ("add-svi br0 vlan10 tag=10 address=192.168.10.1/24", "the gateway of VLAN 10"),
+        ("route add default via 192.168.10.254", "a static route"),
     ] {
         entry(&mut out, &format!("{program} {command}"), meaning);
     }
@@ -122,9 +124,31 @@ pub(super) fn options() -> String {
 /// How a completion script asks for the bridges.
 const LIST: &str = "shuntctl --timeout=1 list-br 2>/dev/null";
 
+/// The first words of all commands, each once, and what they mean: of those with a second word, which these are.
+fn first_words() -> Vec<(&'static str, String)> {
+    let mut all: Vec<(&str, String)> = vec![];
+    for spec in COMMANDS {
+        let (first, meaning) = match spec.name.split_once(' ') {
+            Some((first, _)) => (first, table::second_words(first).join(", ")),
+            None => (spec.name, spec.help.to_owned()),
+        };
+        if !all.iter().any(|(known, _)| *known == first) {
+            all.push((first, meaning));
+        }
+    }
+    all
+}
+
+/// First words that take a second one, and these.
+fn pairs() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    let is_first =
+        |word: &&str| COMMANDS.iter().any(|spec| spec.name.split_once(' ').is_some_and(|(one, _)| one == *word));
+    first_words().into_iter().map(|(word, _)| word).filter(is_first).map(|word| (word, table::second_words(word)))
+}
+
 /// A script that completes options, commands and, where the daemon runs, names of bridges and ports.
 pub(super) fn completion(shell: &str) -> Result<String, Stop> {
-    let names: Vec<&str> = COMMANDS.iter().map(|spec| spec.name).collect();
+    let names: Vec<&str> = first_words().into_iter().map(|(word, _)| word).collect();
     let mut options: Vec<String> = OPTIONS.iter().map(|option| format!("--{}", option.long)).collect();
     for option in COMMANDS.iter().flat_map(Spec::options) {
         let option = option.trim_end_matches('=').to_owned();
@@ -146,7 +170,8 @@ pub(super) fn completion(shell: &str) -> Result<String, Stop> {
                case $before in\n    \
                  {bridges}) COMPREPLY=($(compgen -W \"$({LIST})\" -- \"$word\")); return;;\n    \
                  {tables}) COMPREPLY=($(compgen -W '{table_names}' -- \"$word\")); return;;\n    \
-                 completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$word\")); return;;\n  \
+                 completion) COMPREPLY=($(compgen -W 'bash zsh fish' -- \"$word\")); return;;\n\
+                 {seconds}  \
                esac\n  \
                case $word in\n    \
                  -*) COMPREPLY=($(compgen -W '{options}' -- \"$word\"));;\n    \
@@ -158,19 +183,28 @@ pub(super) fn completion(shell: &str) -> Result<String, Stop> {
             table_names = table_names.join(" "),
             options = options.join(" "),
             names = names.join(" "),
+            seconds = pairs()
+                .map(|(first, second)| {
+                    let second = second.join(" ");
+                    format!("    {first}) COMPREPLY=($(compgen -W '{second}' -- \"$word\")); return;;\n")
+                })
+                .collect::<String>(),
         ),
         "zsh" => {
             let quoted = |text: &str| text.replace('\'', "'\\''").replace(':', "\\:");
-            let describe = |spec: &Spec| format!("    '{}:{}'\n", spec.name, quoted(spec.help));
+            let describe = |(word, help): (&str, String)| format!("    '{word}:{}'\n", quoted(&help));
             format!(
                 "#compdef shuntctl\n_shuntctl() {{\n  local -a commands options\n  commands=(\n{commands}  )\n  \
                  options=({options})\n  case ${{words[CURRENT-1]}} in\n    \
                  {bridges}) compadd -- ${{(f)\"$({LIST})\"}}; return;;\n    \
                  {tables}) compadd -- {table_names}; return;;\n    \
-                 completion) compadd -- bash zsh fish; return;;\n  esac\n  \
+                 completion) compadd -- bash zsh fish; return;;\n{seconds}  esac\n  \
                  if [[ $PREFIX == -* ]]; then compadd -- $options; else _describe command commands; _files; fi\n}}\n\
                  compdef _shuntctl shuntctl\n",
-                commands = COMMANDS.iter().map(describe).collect::<String>(),
+                commands = first_words().into_iter().map(describe).collect::<String>(),
+                seconds = pairs()
+                    .map(|(first, second)| format!("    {first}) compadd -- {}; return;;\n", second.join(" ")))
+                    .collect::<String>(),
                 options = options.join(" "),
                 bridges = bridges.join("|"),
                 tables = tables.join("|"),
@@ -189,9 +223,13 @@ pub(super) fn completion(shell: &str) -> Result<String, Stop> {
 fn fish(bridges: &[&str], tables: &[&str], table_names: &[&str]) -> String {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
     let mut out = String::new();
-    for spec in COMMANDS {
-        let help = quoted(spec.help);
-        let _ = writeln!(out, "complete -c shuntctl -n __fish_use_subcommand -f -a '{}' -d '{help}'", spec.name);
+    for (word, help) in first_words() {
+        let help = quoted(&help);
+        let _ = writeln!(out, "complete -c shuntctl -n __fish_use_subcommand -f -a '{word}' -d '{help}'");
+    }
+    for (first, second) in pairs() {
+        let second = second.join(" ");
+        let _ = writeln!(out, "complete -c shuntctl -n '__fish_seen_subcommand_from {first}' -f -a '{second}'");
     }
     for option in OPTIONS {
         let short = option.short.map_or(String::new(), |short| format!(" -s {short}"));

@@ -90,7 +90,7 @@ impl Program {
             params.push("--format=json".to_owned());
         }
         let mut client = self.connect(invocation)?;
-        let result = client.call(&command.name, json!(params)).map_err(|error| match error {
+        let result = client.call(&command.name.replace(' ', "/"), json!(params)).map_err(|error| match error {
             ClientError::Refused(error) if is_unknown_method(&error) => {
                 Stop::new(format!("{}: shuntd has no such command", command.name))
                     .hint(Some("\"list-commands\" shows what there is"))

@@ -1,7 +1,7 @@
 //! Which commands and options does `shuntctl` have? The one table that the parser, the help, the listings and the
 //! shell completions are made from.
 
-use super::commands::{Context, Stop, bridge, database, legacy, port, show, zones};
+use super::commands::{Context, Stop, bridge, database, legacy, neighbor, port, route, show, svi, zones};
 use super::grammar::{Command, Invocation};
 use super::needs::Needs;
 use super::program::Program;
@@ -37,7 +37,7 @@ pub enum Action {
 pub struct Spec {
     /// Under which heading the help lists it.
     pub group: &'static str,
-    /// Its name.
+    /// Its name: one word, or two. Between two, a slash will do for the space and the other way round.
     pub name: &'static str,
     /// Its options, each with `=` if it takes a value: `--if-exists --id=`.
     pub options: &'static str,
@@ -57,6 +57,11 @@ impl Spec {
     /// The options with `=` where they take a value.
     pub fn options(&self) -> impl Iterator<Item = &'static str> {
         self.options.split_ascii_whitespace()
+    }
+
+    /// The method of the daemon, if it is one.
+    pub fn method(&self) -> String {
+        self.name.replace(' ', "/")
     }
 }
 
@@ -111,6 +116,7 @@ const SWITCH: &str = "Switch commands";
 const BRIDGE: &str = "Bridge commands";
 const PORT: &str = "Port commands (a bond is one port)";
 const IFACE: &str = "Interface commands (a bond has several interfaces)";
+const ROUTER: &str = "Router commands";
 const STORED: &str = "Controller, manager, SSL and other settings (stored for compatibility, not acted on)";
 const DATABASE: &str = "Database commands";
 const RUNTIME: &str = "Run-time commands (ask the running daemon; not to be chained)";
@@ -143,6 +149,14 @@ pub static COMMANDS: &[Spec] = &[
 
     config!(IFACE, "list-ifaces", "", 1, 1, "BRIDGE", port::needs_interfaces, port::list_ifaces, "print the names of a bridge's interfaces, without its own"),
     config!(IFACE, "iface-to-br", "", 1, 1, "IFACE", port::needs_names, port::iface_to_br, "print the bridge of an interface"),
+
+    config!(ROUTER, "add-svi", "--may-exist", 3, MANY, "BRIDGE NAME [tag=VID] address=CIDR[,CIDR]... [vrf=NAME] [mac=MAC]", svi::needs_new, svi::add_svi, "make the switch the gateway of a VLAN; of what has no tag where NAME is BRIDGE"),
+    config!(ROUTER, "del-svi", "--if-exists", 1, 1, "NAME", svi::needs, svi::del_svi, "delete it; a bridge's own interface stays"),
+    config!(ROUTER, "list-svi", "", 0, 1, "[BRIDGE]", svi::needs_all, svi::list_svi, "print the names of the gateways' interfaces"),
+    config!(ROUTER, "route add", "--may-exist", 2, MANY, "[blackhole|unreachable|prohibit] PREFIX [via ADDRESS] [dev IFACE] [weight N] [onlink]... [metric N] [vrf NAME]", route::needs, route::add, "add a static route; each further via is a further way, by weight"),
+    config!(ROUTER, "route del", "--if-exists", 1, 5, "PREFIX [metric N] [vrf NAME]", route::needs, route::del, "delete a static route"),
+    config!(ROUTER, "neigh add", "--may-exist", 5, 7, "ADDRESS lladdr MAC dev IFACE [vrf NAME]", neighbor::needs, neighbor::add, "add a neighbour that is not asked for its MAC address"),
+    config!(ROUTER, "neigh del", "--if-exists", 3, 5, "ADDRESS dev IFACE [vrf NAME]", neighbor::needs, neighbor::del, "delete such a neighbour"),
 
     config!(STORED, "get-controller", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::get_controller, "print the controllers"),
     config!(STORED, "del-controller", "", 1, 1, "BRIDGE", legacy::needs_controller, legacy::del_controller, "delete the controllers"),
@@ -208,9 +222,21 @@ pub static COMMANDS: &[Spec] = &[
     Spec { group: SHELL, name: "completion", options: "", min: 1, max: 1, args: "bash|zsh|fish", help: "print a completion script for a shell", action: Action::Completion },
 ];
 
-/// Finds a command by its exact name.
-pub fn find(name: &str) -> Option<&'static Spec> {
-    COMMANDS.iter().find(|spec| spec.name == name)
+/// Finds the command that these words begin with, and how many of them are its name.
+pub fn find(words: &[String]) -> Option<(&'static Spec, usize)> {
+    let named = |typed: &str| COMMANDS.iter().find(|spec| spec.method() == typed.replace(' ', "/"));
+    let two = || Some((named(&words.get(..2)?.join(" "))?, 2));
+    two().or_else(|| Some((named(words.first()?)?, 1)))
+}
+
+/// The words that can follow the first one of a command of two.
+pub fn second_words(first: &str) -> Vec<&'static str> {
+    COMMANDS
+        .iter()
+        .filter_map(|spec| spec.name.split_once([' ', '/']))
+        .filter(|(one, _)| *one == first)
+        .map(|(_, two)| two)
+        .collect()
 }
 
 /// Any other method of the daemon: `dpif/show` and the like.

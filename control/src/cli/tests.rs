@@ -109,13 +109,38 @@ fn a_runtime_command_takes_its_format_before_or_after_its_name() {
 }
 
 #[test]
+fn a_command_of_two_words_may_have_a_slash_or_a_space() {
+    for (line, name, args) in [
+        ("route add 10.0.0.0/8 via 10.1.1.1", "route add", &["10.0.0.0/8", "via", "10.1.1.1"][..]),
+        ("route/add 10.0.0.0/8 via 10.1.1.1", "route add", &["10.0.0.0/8", "via", "10.1.1.1"]),
+        ("fdb show br0", "fdb/show", &["br0"]),
+        ("fdb show br0 -f json", "fdb/show", &["br0"]),
+        ("fdb/show br0", "fdb/show", &["br0"]),
+        ("list Route", "list", &["Route"]),
+    ] {
+        let command = &parsed(line).commands[0];
+        assert_eq!(
+            (command.name.as_str(), &command.args[..]),
+            (name, &args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>()[..]),
+            "{line}"
+        );
+    }
+    assert_eq!(parsed("--may-exist route add default via 10.1.1.1 -- route del ::/0").commands.len(), 2);
+    assert_eq!(refused("route add"), "'route add' command requires at least 2 arguments");
+    assert_eq!(refused("--if-exists route add a b"), "'route add' command has no '--if-exists' option");
+    assert_eq!(refused("route frob"), "unknown command 'route'; use --help for help");
+    let Err(Stop::Fail { hint, .. }) = words("neigh") else { panic!("neigh alone is no command") };
+    assert!(hint.as_deref().is_some_and(|hint| hint.starts_with("it goes on with one of: add, del")), "{hint:?}");
+}
+
+#[test]
 fn every_command_is_explained_and_completed() {
     let page = help::page("shuntctl");
     for spec in COMMANDS {
         assert!(page.contains(spec.help) && !spec.help.is_empty(), "{} is not explained", spec.name);
         for shell in ["bash", "zsh", "fish"] {
             let script = help::completion(shell).unwrap();
-            assert!(script.contains(spec.name), "{shell} does not know {}", spec.name);
+            assert!(spec.name.split(' ').all(|word| script.contains(word)), "{shell} does not know {}", spec.name);
         }
     }
     for heading in ["Usage:", "Options:", "Exit status:", "Examples:", "Environment:", "Files:"] {

@@ -178,7 +178,9 @@ impl Transaction {
 
     /// Has the row, and what belongs to it, looked at in the end: is it in trouble?
     pub fn touch(&mut self, table: &str, row: Uuid) {
-        if matches!(table, "Open_vSwitch" | "Bridge" | "Mirror" | "Port" | "Interface") {
+        const REPORTING: [&str; 8] =
+            ["Open_vSwitch", "Bridge", "Mirror", "Port", "Interface", "SVI", "Route", "Neighbor"];
+        if REPORTING.contains(&table) {
             self.touched.insert((table.to_owned(), row));
         }
     }

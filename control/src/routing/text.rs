@@ -33,7 +33,7 @@ fn wrong<T>(what: String, remedy: impl Into<String>) -> Result<T, Wrong> {
 pub fn interface_address(text: &str) -> Result<IpNet, Wrong> {
     const REMEDY: &str = "write ADDRESS/LENGTH, as 192.168.1.1/24 or 2001:db8::1/64";
     let Ok(net) = text.parse::<IpNet>() else {
-        return wrong(format!("{text} is not an address with the length of its prefix"), REMEDY);
+        return wrong(format!("\"{text}\" is not an address with the length of its prefix"), REMEDY);
     };
     check_host(net.addr())?;
     let (bits, most) = (net.prefix_len(), net.max_prefix_len());
@@ -60,7 +60,7 @@ pub fn interface_address(text: &str) -> Result<IpNet, Wrong> {
 pub fn prefix(text: &str) -> Result<IpNet, Wrong> {
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let Ok(net) = net else {
-        return wrong(format!("{text} is not a prefix"), "write ADDRESS/LENGTH, as 10.0.0.0/8 or 2001:db8::/32");
+        return wrong(format!("\"{text}\" is not a prefix"), "write ADDRESS/LENGTH, as 10.0.0.0/8 or 2001:db8::/32");
     };
     if net != net.trunc() {
         let (net, host) = (net.trunc(), IpNet::from(net.addr()));
@@ -78,7 +78,7 @@ pub fn prefix(text: &str) -> Result<IpNet, Wrong> {
 /// The address of one other host: of a neighbour or a router.
 pub fn host(text: &str) -> Result<IpAddr, Wrong> {
     let Ok(address) = text.parse::<IpAddr>() else {
-        return wrong(format!("{text} is not an IP address"), "write one as 192.168.1.254 or 2001:db8::fe");
+        return wrong(format!("\"{text}\" is not an IP address"), "write one as 192.168.1.254 or 2001:db8::fe");
     };
     check_host(address).map(|()| address)
 }
@@ -100,7 +100,7 @@ fn check_host(address: IpAddr) -> Result<(), Wrong> {
 pub fn mac(text: &str) -> Result<[u8; 6], Wrong> {
     const REMEDY: &str = "give a unicast address as 02:11:22:33:44:55";
     match parse_mac(text) {
-        None => wrong(format!("{text} is not a MAC address"), REMEDY),
+        None => wrong(format!("\"{text}\" is not a MAC address"), REMEDY),
         Some([0, 0, 0, 0, 0, 0]) => wrong(format!("{text} is no host's MAC address"), REMEDY),
         Some(mac) if mac[0] & 1 != 0 => wrong(format!("{text} is a multicast MAC address"), REMEDY),
         Some(mac) => Ok(mac),
@@ -217,11 +217,11 @@ mod tests {
         for (text, what) in [
             (
                 "192.168.1.1",
-                "192.168.1.1 is not an address with the length of its prefix: write ADDRESS/LENGTH, as 192.168.1.1/24",
+                "\"192.168.1.1\" is not an address with the length of its prefix: write ADDRESS/LENGTH, as 192.168.1.1/24",
             ),
-            ("192.168.1.1/33", "192.168.1.1/33 is not an address with"),
-            ("192.168.1/24", "192.168.1/24 is not an address with"),
-            ("", " is not an address with"),
+            ("192.168.1.1/33", "\"192.168.1.1/33\" is not an address with"),
+            ("192.168.1/24", "\"192.168.1/24\" is not an address with"),
+            ("", "\"\" is not an address with"),
             ("192.168.1.0/24", "192.168.1.0/24 is the network's own address: give a host of it, as 192.168.1.1/24"),
             (
                 "192.168.1.255/24",
@@ -260,7 +260,7 @@ mod tests {
             "10.1.0.0/8 has host bits set: they are beyond the length of the prefix: write 10.0.0.0/8, or 10.1.0.0/32 for this one address"
         );
         assert!(said(prefix("ff00::/8")).starts_with("ff00::/8 is multicast"));
-        assert!(said(prefix("ten/8")).starts_with("ten/8 is not a prefix: write ADDRESS/LENGTH, as 10.0.0.0/8"));
+        assert!(said(prefix("ten/8")).starts_with("\"ten/8\" is not a prefix: write ADDRESS/LENGTH, as 10.0.0.0/8"));
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
             ("", "neither \"via\" nor \"dev\" is there"),
             ("via", "nothing follows \"via\""),
             ("via 10.0.0.1 via 10.0.0.2", "\"via\" is there twice"),
-            ("via 10.0.0.1/24", "10.0.0.1/24 is not an IP address"),
+            ("via 10.0.0.1/24", "\"10.0.0.1/24\" is not an IP address"),
             ("via 224.0.0.5", "224.0.0.5 is a multicast address"),
             ("via fe80::1", "fe80::1 is link-local and could be on any link: add \"dev INTERFACE\""),
             ("via 10.0.0.1 onlink", "\"via 10.0.0.1 onlink\" names no link"),
@@ -310,7 +310,7 @@ mod tests {
             ("01:00:5e:00:00:01", "01:00:5e:00:00:01 is a multicast MAC address: give a unicast address"),
             ("ff:ff:ff:ff:ff:ff", "ff:ff:ff:ff:ff:ff is a multicast MAC address"),
             ("00:00:00:00:00:00", "00:00:00:00:00:00 is no host's MAC address"),
-            ("2:1", "2:1 is not a MAC address"),
+            ("2:1", "\"2:1\" is not a MAC address"),
         ] {
             assert!(said(mac(text)).starts_with(what), "{text}");
         }

@@ -186,7 +186,7 @@ impl Context {
     }
 
     /// Inserts a port with one interface of the same name that leads into the host.
-    fn insert_local_port(&mut self, name: &str) -> Uuid {
+    pub(super) fn insert_local_port(&mut self, name: &str) -> Uuid {
         let internal = [("name", Datum::from(name)), ("type", Datum::from("internal"))];
         let interface = self.txn.insert_interface(internal);
         let columns = [("name", Datum::from(name)), ("interfaces", Datum::from(interface))];

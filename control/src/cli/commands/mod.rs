@@ -4,6 +4,7 @@ use super::needs::Needs;
 use super::output::Table;
 use super::transaction::Transaction;
 use crate::datum::{Atom, Datum, DatumError};
+use crate::routing::text::Wrong;
 use crate::schema::{BaseType, ColumnSchema, ColumnType, DatabaseSchema};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -15,9 +16,12 @@ mod condition;
 pub mod database;
 pub mod legacy;
 mod names;
+pub mod neighbor;
 pub(super) use names::{describe_namings, table};
 pub mod port;
+pub mod route;
 pub mod show;
+pub mod svi;
 pub mod zones;
 
 /// Why an invocation ends, or has to start again.
@@ -57,6 +61,12 @@ impl Stop {
             *hint = remedy.map(Into::into);
         }
         self
+    }
+}
+
+impl From<Wrong> for Stop {
+    fn from(wrong: Wrong) -> Stop {
+        Stop::new(wrong.what).hint(Some(wrong.remedy))
     }
 }
 

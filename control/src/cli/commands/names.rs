@@ -196,6 +196,7 @@ static NAMINGS: &[Naming] = &[
     by("Port", "name"),
     by("Interface", "name"),
     by("Mirror", "name"),
+    by("SVI", "name"),
     by("Manager", "target"),
     by("Flow_Table", "name"),
     by("Flow_Sample_Collector_Set", "id"),

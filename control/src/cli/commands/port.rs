@@ -143,6 +143,9 @@ impl Context {
     pub(super) fn delete_port(&mut self, port: &PortView) {
         self.txn.unlink("Bridge", port.bridge_row, "ports", port.row);
         for interface in &port.interfaces {
+            if let Some(svi) = self.txn.get("Interface", *interface, "svi").as_uuid() {
+                self.txn.delete("SVI", svi);
+            }
             self.txn.delete("Interface", *interface);
         }
         self.txn.delete("Port", port.row);
