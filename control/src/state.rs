@@ -95,7 +95,8 @@ pub struct Port {
     earlier: Vec<Arc<[PortCounters]>>,
     /// Limits on what comes in, and the same at work.
     pub guard: (GuardConfig, Option<Arc<Guard>>),
-    vlan: VlanPolicy,
+    /// Its VLANs.
+    pub vlan: VlanPolicy,
     protected: bool,
 }
 

@@ -5,6 +5,7 @@ use crate::dataplane::{StartError, Stuck};
 use crate::kernel::Link;
 use crate::model::{Interface, MTU_MAX, MTU_MIN, Model, Wanted};
 use shunt_ffi::cpu;
+use shunt_switch::table::vlan::VlanPolicy;
 use std::collections::BTreeSet;
 
 impl Reconciler {
@@ -114,14 +115,18 @@ impl Reconciler {
         interface.problem.clone().or(placed)
     }
 
-    /// What is asked for; of the host's leg otherwise the smallest MTU among the bridge's attached devices, as in OVS: whatever
-    /// it sends then fits each of them.
+    /// What is asked for; of a leg of the host otherwise the smallest MTU among the bridge's attached devices, those that have a VLAN in
+    /// common with it: whatever it sends then fits each of them. A container with a small MTU leaves the gateways of other
+    /// VLANs alone, unlike in OVS.
     fn wanted_mtu(&self, interface: &Interface) -> Option<u32> {
         if interface.wanted != Wanted::Internal || interface.mtu_request.is_some() {
             return interface.mtu_request;
         }
         let state = self.state.borrow();
-        let others = state.ports.values().filter(|port| port.bridge == interface.bridge && !port.is_host_leg);
+        let own = VlanPolicy::new(&interface.vlan);
+        let others = state.ports.values().filter(|port| {
+            port.bridge == interface.bridge && !port.is_host_leg && port.vlan.carried().meets(&own.carried())
+        });
         others.map(|port| port.mtu).min()
     }
 

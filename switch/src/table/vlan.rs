@@ -174,6 +174,18 @@ pub enum Carried<'a> {
     Set(&'a VlanSet),
 }
 
+impl Carried<'_> {
+    /// True if some VLAN is carried by both.
+    pub fn meets(&self, other: &Carried<'_>) -> bool {
+        match (self, other) {
+            (Carried::One(one), Carried::One(other)) => one == other,
+            (Carried::One(vlan), Carried::Set(set)) | (Carried::Set(set), Carried::One(vlan)) => set.contains(*vlan),
+            (Carried::Set(set), Carried::Set(other)) => set.iter().any(|vlan| other.contains(vlan)),
+            (Carried::All, _) | (_, Carried::All) => true,
+        }
+    }
+}
+
 impl VlanPolicy {
     /// Compiles what the user asked for, with Open vSwitch's defaults: the mode from whether there is a tag; no tag is VLAN
     /// 0; a native VLAN other than 0 is always among the trunks, and VLAN 0 then never is. What a mode has no use for makes
@@ -349,6 +361,21 @@ mod tests {
             assert_eq!(set.iter().count(), 4095);
         }
         assert!(matches!(policy(Mode::NativeTagged, 0, &[]).carried(), Carried::All));
+    }
+
+    #[test]
+    fn ports_meet_in_a_vlan_that_both_carry() {
+        let access = policy(Mode::Access, 10, &[]);
+        let some = policy(Mode::Trunk, 0, &[10, 11]);
+        let others = policy(Mode::Trunk, 0, &[11, 12]);
+        let all = VlanPolicy::default();
+        let meet = |a: &VlanPolicy, b: &VlanPolicy| {
+            assert_eq!(a.carried().meets(&b.carried()), b.carried().meets(&a.carried()));
+            a.carried().meets(&b.carried())
+        };
+        assert!(meet(&access, &access) && meet(&access, &some) && meet(&some, &others) && meet(&all, &others));
+        assert!(!meet(&access, &others) && !meet(&access, &policy(Mode::Access, 11, &[])));
+        assert!(!meet(&some, &policy(Mode::Trunk, 0, &[12, 13])));
     }
 
     #[test]
