@@ -88,7 +88,7 @@ bird_host() { # HOST <bird.conf
 sessions() {
     vty "$1" 'show bgp neighbors json' | jq -rS 'to_entries[] | "\(.key): up \(.value.connectionsEstablished), down \(.value.connectionsDropped), updates \(.value.messageStats | [.updatesSent, .updatesRecv])"'
 }
-hops() { one_ping "$1" "${@:3}" | grep -q "ttl=$((64 - $2)) "; } # NAMESPACE N [OPTIONS…] ADDRESS: the answer came over N routers
+hops() { local answer; answer=$(one_ping "$1" "${@:3}") && [[ $answer == *"ttl=$((64 - $2)) "* ]]; } # NAMESPACE N [OPTIONS…] ADDRESS: the answer came over N routers
 
 # stream FROM TO ADDRESS: paced flows until stream_stop FROM, which leaves what arrived in $OUT/FROM.stream and says it.
 FLOWS=16 INTERVAL_MS=20

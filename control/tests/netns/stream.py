@@ -1,10 +1,12 @@
 #!/usr/bin/python3
-"""How many packets does an event cost? Paced UDP flows with sequence numbers; the receiver says what was missing.
+"""How many packets does an event cost? Paced UDP flows with sequence numbers; the receiver says what was missing. And a scan.
 
 stream.py send ADDRESS PORT FLOWS INTERVAL_MS    until SIGTERM; flow i has the source port 20000 + i
 stream.py receive PORT                           until SIGTERM; then one JSON object: by flow, received, lost, and longest gap
+stream.py scan NETWORK PORT                      one datagram to each address of it
 """
 
+import ipaddress
 import json
 import signal
 import socket
@@ -58,5 +60,15 @@ def receive(port):
         raise
 
 
+def scan(network, port):
+    network = ipaddress.ip_network(network)
+    sock = socket.socket(socket.AF_INET6 if network.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
+    for address in network:
+        try:
+            sock.sendto(b"anybody?", (str(address), int(port)))
+        except OSError:
+            pass  # an ICMP error that came back
+
+
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-{"send": send, "receive": receive}[sys.argv[1]](*sys.argv[2:])
+{"send": send, "receive": receive, "scan": scan}[sys.argv[1]](*sys.argv[2:])
