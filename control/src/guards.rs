@@ -5,11 +5,13 @@
 
 use crate::database::RowRef;
 use crate::datum::{Atom, Datum};
+use ipnet::IpNet;
 use shunt_switch::config::PortIndex;
 use shunt_switch::counters::PortTotals;
 use shunt_switch::reason::Reason;
 use shunt_switch::table::guard::{GuardConfig, MacLimits};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 /// Window of `mac-flap-limit` if none is set, in seconds: shorter than a host needs to move for good again and again.
@@ -61,12 +63,28 @@ pub fn read(port: RowRef<'_>, interface: RowRef<'_>) -> (GuardConfig, Option<Str
     macs.moves_max = number("mac-flap-limit", 0..=1000).map_or(macs.moves_max, |moves| moves as u16);
     let window_s = number("mac-flap-window-s", 1..=3600).unwrap_or(FLAP_WINDOW_S);
     macs.window_ms = if macs.moves_max > 0 { window_s * 1000 } else { 0 };
+    if let Some(text) = other.get("allowed-addresses") {
+        match sources(text) {
+            Ok(sources) => config.sources = sources,
+            Err(wrong) => problems.push(format!(
+                "other_config:allowed-addresses of port {name} has {wrong:?}: write addresses or networks with commas between, \
+                 such as 10.1.1.5,2001:db8::/64"
+            )),
+        }
+    }
     let column = |column: &str| interface.get(column).as_integer().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
     config.rate_kbps = column("ingress_policing_rate");
     config.burst_kb = column("ingress_policing_burst");
     config.rate_kpps = column("ingress_policing_kpkts_rate");
     config.burst_kpkts = column("ingress_policing_kpkts_burst");
     (config, (!problems.is_empty()).then(|| problems.join("; ")))
+}
+
+/// Reads addresses and networks, or says which is none.
+fn sources(text: &str) -> Result<Vec<IpNet>, &str> {
+    let one = |word: &str| word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(|word| one(word).map_err(|_| word)).collect()
 }
 
 /// How many addresses are held because they moved too often, by port: where they are, and where they may not be.
@@ -87,6 +105,7 @@ pub fn status(config: &GuardConfig, totals: &PortTotals, held: u64) -> Datum {
         ("storm-broadcast", config.broadcast_pps > 0, dropped(Reason::StormBroadcast), None),
         ("storm-unknown", config.unknown_pps > 0, dropped(Reason::StormUnknown), None),
         ("storm-multicast", config.multicast_pps > 0, dropped(Reason::StormMulticast), None),
+        ("allowed-addresses", !config.sources.is_empty(), dropped(Reason::SourceGuard), None),
         ("mac-limit", config.macs.learned_max > 0, dropped(Reason::MacLimit), None),
         ("mac-flap", config.macs.moves_max > 0, flaps + held, Some(held)),
     ];

@@ -134,6 +134,7 @@ fn statistics_map(totals: &PortTotals) -> Datum {
         Reason::TruncatedVlan,
         Reason::Oversized,
         Reason::MirrorIngress,
+        Reason::SourceGuard,
         Reason::PolicedRate,
         Reason::PolicedPackets,
         Reason::ReservedMulticast,

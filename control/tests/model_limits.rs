@@ -62,6 +62,7 @@ fn each_column_and_key_sets_its_limit() {
         ("mac-limit", "8"),
         ("mac-flap-limit", "9"),
         ("mac-flap-window-s", "10"),
+        ("allowed-addresses", "10.1.1.5, 2001:db8::/64"),
     ];
     let read = model(&keys, columns, Value::Null).interfaces["p0"].clone();
     let expected = GuardConfig {
@@ -73,6 +74,7 @@ fn each_column_and_key_sets_its_limit() {
         unknown_pps: 6,
         multicast_pps: 7,
         macs: MacLimits { learned_max: 8, moves_max: 9, window_ms: 10_000 },
+        sources: vec!["10.1.1.5/32".parse().unwrap(), "2001:db8::/64".parse().unwrap()],
     };
     assert_eq!((read.guard, read.problem), (expected, None));
     assert!(port(&[("mac-flap-limit", "1")]).guard.macs.window_ms > 0, "there is a window without one being set");

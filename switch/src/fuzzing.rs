@@ -9,6 +9,7 @@ use crate::table::vlan::{Mode, PriorityTags, VlanConfig};
 use crate::testing::{BridgeSpec, PortSpec, Rig, Scene};
 use crate::time::Instant;
 use crate::wire::ethernet::Mac;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 const DEVICES: u16 = 8;
@@ -185,6 +186,7 @@ fn limits(choices: &mut Choices<'_>) -> GuardConfig {
         unknown_pps: small().into(),
         multicast_pps: small().into(),
         macs: MacLimits { learned_max: small().into(), moves_max: small(), window_ms: u32::from(small()) * 1000 },
+        sources: if small() == 0 { vec![IpAddr::from([10, 0, 0, 0]).into()] } else { Vec::new() },
     }
 }
 

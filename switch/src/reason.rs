@@ -42,6 +42,8 @@ reasons! {
     NoPort = "no_port", 261;
     /// The frame came in by a port that is reserved for the output of a mirror.
     MirrorIngress = "mirror_ingress", 258;
+    /// The sender's address is none of the port's `allowed-addresses`.
+    SourceGuard = "source_guard", 258;
     /// The port's `ingress_policing_rate` was exceeded.
     PolicedRate = "policed_rate", 261;
     /// The port's `ingress_policing_kpkts_rate` was exceeded.

@@ -116,7 +116,7 @@ impl Worker {
             batch.begin(&packets, |meta, places, head| {
                 let lane = parse::one(meta, head, &device.ingress, &mut lanes)?;
                 if device.guarded {
-                    police::one(meta, lane.port, now)?;
+                    police::one(meta, head, lane.port, now)?;
                 }
                 reserved::one(meta.destination, lane.bridge)?;
                 vlan_in::one(meta, lane)?;

@@ -515,6 +515,7 @@ fn every_row() {
         Reason::NoListener,
         Reason::MirrorIngress,
         Reason::MirrorEgress,
+        Reason::SourceGuard,
         Reason::PolicedRate,
         Reason::PolicedPackets,
         Reason::StormBroadcast,

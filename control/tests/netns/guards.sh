@@ -34,6 +34,20 @@ check "known destinations and other ports pass" dropped_in_all g2 storm_broadcas
 shuntctl remove Port g1 other_config storm-broadcast-pps storm-unknown-pps storm-multicast-pps
 check "off again, nothing in status" wait_for 5 no_status g1
 
+say "source guard: a container is held to its addresses"
+in_ns g1 ip addr add 10.7.0.1/24 dev eth0
+in_ns g2 ip addr add 10.7.0.2/24 dev eth0
+shuntctl set Port g1 other_config:allowed-addresses=10.7.0.1
+reaches g1 10.7.0.2
+in_ns g1 ip addr add 10.7.0.9/24 dev eth0
+reaches_not g1 -I 10.7.0.9 10.7.0.2
+check "dropped with its reason" wait_for 5 dropped g1 source_guard 1
+check "status:allowed-addresses" wait_for 5 shows g1 allowed-addresses 1
+refused 65 'allowed-addresses of port g1 has "10.7.0.999"' shuntctl set Port g1 other_config:allowed-addresses=10.7.0.999
+shuntctl remove Port g1 other_config allowed-addresses
+reaches g1 -I 10.7.0.9 10.7.0.2
+for c in g1 g2; do in_ns $c ip addr flush dev eth0; done
+
 say "mac-limit: three addresses, the fourth is not served"
 shuntctl fdb/flush br0
 shuntctl set Port g1 other_config:mac-limit=3

@@ -34,7 +34,14 @@ fn has_vlan(fate: Fate) -> bool {
     let early = matches!(
         fate,
         Fate::Dropped(
-            TruncatedEthernet | TruncatedVlan | Oversized | NoPort | MirrorIngress | PolicedRate | PolicedPackets
+            TruncatedEthernet
+                | TruncatedVlan
+                | Oversized
+                | NoPort
+                | MirrorIngress
+                | SourceGuard
+                | PolicedRate
+                | PolicedPackets
         )
     );
     !early

@@ -1,6 +1,6 @@
 //! Step 3: does the port take the packet at all?
 //!
-//! Exits: [`Reason::MirrorIngress`], [`Reason::PolicedRate`], [`Reason::PolicedPackets`]. It comes first: what is over the
+//! Exits: [`Reason::MirrorIngress`], [`Reason::SourceGuard`], [`Reason::PolicedRate`], [`Reason::PolicedPackets`]. It comes first: what is over the
 //! rate teaches nothing and costs nothing more.
 
 use crate::config::Port;
@@ -10,10 +10,13 @@ use crate::time::Instant;
 
 /// Refuses what the port does not take.
 #[inline(never)]
-pub fn one(meta: &Meta, port: &Port, now: Instant) -> Result<(), Reason> {
+pub fn one(meta: &Meta, head: &[u8], port: &Port, now: Instant) -> Result<(), Reason> {
     match &port.guard {
         _ if port.mirror.is_output => Err(Reason::MirrorIngress),
-        Some(guard) => guard.admit(meta.len, now),
+        Some(guard) => {
+            guard.knows(meta.ethertype, head.get(meta.payload_offset()..).unwrap_or_default())?;
+            guard.admit(meta.len, now)
+        }
         None => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! What does a port do against too much: too many packets, too many floods, too many or too restless hosts?
+//! What does a port do against too much: too many packets, too many floods, too many or too restless hosts; and against
+//! senders that use others' addresses?
 //!
 //! The numbers come from the configuration, 0 for what is off. A port without any has no [`Guard`] at all, and its packets
 //! pay one branch a burst.
@@ -6,7 +7,9 @@
 use crate::reason::Reason;
 use crate::table::bucket::Bucket;
 use crate::time::Instant;
-use crate::wire::ethernet::Mac;
+use crate::wire::ethernet::{ARP, IPV4, IPV6, Mac};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A port's limits, as the user set them; 0 for off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct GuardConfig {
     pub multicast_pps: u32,
     /// `mac-limit`, and `mac-flap-limit` within `mac-flap-window-s`.
     pub macs: MacLimits,
+    /// `allowed-addresses`: what senders may call themselves; empty for anything.
+    pub sources: Vec<IpNet>,
 }
 
 /// What a port may teach; 0 for no limit.
@@ -50,6 +55,7 @@ pub struct Guard {
     multicast: Option<Bucket>,
     /// Of what is learned behind the port.
     pub macs: MacLimits,
+    sources: Box<[IpNet]>,
 }
 
 impl Guard {
@@ -63,7 +69,8 @@ impl Guard {
         let flood = |pps: u32| (pps > 0).then(|| Bucket::new(pps.into(), pps.into()));
         let is_on = [config.rate_kbps, config.rate_kpps].iter().any(|rate| *rate > 0)
             || [config.broadcast_pps, config.unknown_pps, config.multicast_pps].iter().any(|pps| *pps > 0)
-            || config.macs != MacLimits::default();
+            || config.macs != MacLimits::default()
+            || !config.sources.is_empty();
         is_on.then(|| Self {
             // 1000 bit are 125 octets.
             octets: kilo(config.rate_kbps, config.burst_kb, 8000, 125),
@@ -72,6 +79,7 @@ impl Guard {
             unknown: flood(config.unknown_pps),
             multicast: flood(config.multicast_pps),
             macs: config.macs,
+            sources: config.sources.as_slice().into(),
         })
     }
 
@@ -85,6 +93,32 @@ impl Guard {
             return Err(Reason::PolicedPackets);
         }
         Ok(())
+    }
+
+    /// May the sender call itself what it does? `packet` is what follows EtherType `ethertype`. Senders without an address yet, and
+    /// IPv6's link-local ones, may speak; what is neither ARP nor IP says nothing of its sender and may not.
+    #[inline]
+    pub fn knows(&self, ethertype: u16, packet: &[u8]) -> Result<(), Reason> {
+        if self.sources.is_empty() || self.is_known(ethertype, packet) { Ok(()) } else { Err(Reason::SourceGuard) }
+    }
+
+    fn is_known(&self, ethertype: u16, packet: &[u8]) -> bool {
+        let v4 = |at: usize| packet.get(at..)?.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
+        let v6 = |at: usize| packet.get(at..)?.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets));
+        let listed = |address: IpAddr| self.sources.iter().any(|allowed| allowed.contains(&address));
+        let is_own = |address: Ipv6Addr| address.is_unicast_link_local() || listed(address.into());
+        match ethertype {
+            IPV4 => v4(12).is_some_and(|source| source.is_unspecified() || listed(source.into())),
+            // RFC 826: the sender's protocol address.
+            ARP => v4(14).is_some_and(|sender| sender.is_unspecified() || listed(sender.into())),
+            IPV6 => {
+                // A neighbour advertisement (RFC 4861 §4.4) speaks for its target.
+                let is_advertisement = packet.get(6) == Some(&58) && packet.get(40) == Some(&136);
+                v6(8).is_some_and(|source| source.is_unspecified() || is_own(source))
+                    && (!is_advertisement || v6(48).is_some_and(is_own))
+            }
+            _ => false,
+        }
     }
 
     /// May a packet to `destination` be flooded now?
@@ -133,6 +167,36 @@ mod tests {
         assert_eq!(guard.admit(600, now), Err(Reason::PolicedRate));
         let guard = Guard::new(&both).unwrap();
         assert_eq!((0..1001).find_map(|_| guard.admit(0, now).err()), Some(Reason::PolicedPackets));
+    }
+
+    #[test]
+    fn senders_are_held_to_their_addresses() {
+        let sources = ["10.1.1.5/32", "2001:db8:1::/64"].map(|net| net.parse().unwrap()).to_vec();
+        let guard = Guard::new(&GuardConfig { sources, ..GuardConfig::default() }).unwrap();
+        let v4 = |last: u8, arp: bool| {
+            let mut packet = [0; 28];
+            let at = if arp { 14 } else { 12 };
+            packet[at..at + 4].copy_from_slice(if last == 0 { &[0; 4] } else { &[10, 1, 1, 0] });
+            packet[at + 3] = last;
+            guard.knows(if arp { ARP } else { IPV4 }, &packet)
+        };
+        for arp in [false, true] {
+            assert_eq!([5, 0, 6].map(|last| v4(last, arp).is_ok()), [true, true, false]);
+        }
+        let v6 = |source: &str, advertised: Option<&str>| {
+            let mut packet = [0; 64];
+            packet[8..24].copy_from_slice(&source.parse::<Ipv6Addr>().unwrap().octets());
+            if let Some(target) = advertised {
+                (packet[6], packet[40]) = (58, 136);
+                packet[48..].copy_from_slice(&target.parse::<Ipv6Addr>().unwrap().octets());
+            }
+            guard.knows(IPV6, &packet).is_ok()
+        };
+        assert_eq!(["2001:db8:1::9", "fe80::1", "::", "2001:db8:2::9"].map(|a| v6(a, None)), [true, true, true, false]);
+        assert_eq!(["2001:db8:1::9", "fe80::7", "2001:db8:2::1"].map(|a| v6("fe80::1", Some(a))), [true, true, false]);
+        for (ethertype, len) in [(0x88b5, 60), (IPV4, 15), (ARP, 17), (IPV6, 23)] {
+            assert_eq!(guard.knows(ethertype, &[0; 60][..len]), Err(Reason::SourceGuard), "{ethertype:x}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub const HEADER: usize = 14;
 pub const ADDRESSES: usize = 12;
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// ARP, RFC 826.
+pub const ARP: u16 = 0x0806;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
 /// EtherType of a whole Ethernet frame inside a tunnel ("Transparent Ethernet Bridging", RFC 1701).
