@@ -65,7 +65,7 @@ impl Serialize for Size {
     }
 }
 
-/// What the switch does with the tag of VLAN [`VID`] on a frame's way.
+/// What the switch does on a frame's way: with the tag of VLAN [`VID`], or as a router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Vlan {
@@ -76,6 +76,8 @@ pub enum Vlan {
     Push,
     /// From a tagged uplink to an access port.
     Pop,
+    /// No tags: each port is a network of its own, and packets are routed from one to the other.
+    Route,
 }
 
 /// How a switch is to treat one port.
@@ -87,7 +89,28 @@ pub enum Role {
     Access(u16),
     /// An uplink that carries this VLAN tagged.
     Uplink(u16),
+    /// A network of its own, in this VLAN where there are VLANs; see [`Gateway`].
+    Network(u16, Gateway),
 }
+
+/// The router's side of a network, with addresses such that the generator's frames are for it, and that what it sends on looks as
+/// if they had been switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Its address with the length of the network's prefix.
+    pub address: &'static str,
+    /// Its MAC address.
+    pub mac: &'static str,
+    /// The network behind it: the prefix, the next hop and that one's MAC address.
+    pub route: Option<[&'static str; 3]>,
+}
+
+const GENERATORS_GATEWAY: Gateway = Gateway { address: "10.10.255.254/16", mac: "02:53:0b:00:00:00", route: None };
+const SINKS_GATEWAY: Gateway = Gateway {
+    address: "10.12.0.1/24",
+    mac: "02:53:0a:00:00:00",
+    route: Some(["10.11.0.0/16", "10.12.0.2", "02:53:0b:00:00:00"]),
+};
 
 impl Vlan {
     /// The roles of the port where frames come in and of the one where they leave.
@@ -96,6 +119,7 @@ impl Vlan {
             Self::None => [Role::Plain; 2],
             Self::Push => [Role::Access(VID), Role::Uplink(VID)],
             Self::Pop => [Role::Uplink(VID), Role::Access(VID)],
+            Self::Route => [Role::Network(VID, GENERATORS_GATEWAY), Role::Network(VID + 1, SINKS_GATEWAY)],
         }
     }
 }
@@ -112,7 +136,7 @@ pub struct Load {
     /// Different addresses behind each of the two ports.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub macs: u32,
-    /// What happens to the tag on the way.
+    /// What happens on the way.
     #[arg(long, value_enum, default_value = "none")]
     pub vlan: Vlan,
     /// Ports of the switch; all but two are idle.
@@ -139,6 +163,7 @@ impl fmt::Display for Load {
             Vlan::None => Ok(()),
             Vlan::Push => write!(f, ", tag pushed"),
             Vlan::Pop => write!(f, ", tag popped"),
+            Vlan::Route => write!(f, ", routed"),
         }
     }
 }

@@ -35,6 +35,7 @@ const PLAIN: Load = Load { size: Size::Octets(64), flows: 1, macs: 1, vlan: Vlan
 const MANY: Load = Load { flows: 1000, macs: 1000, ..PLAIN };
 const PUSH: Load = Load { vlan: Vlan::Push, ..PLAIN };
 const POP: Load = Load { vlan: Vlan::Pop, ..PLAIN };
+const ROUTE: Load = Load { vlan: Vlan::Route, ..PLAIN };
 const PORTS: Load = Load { ports: 256, ..PLAIN };
 const CHANGING: Load = Load { ports: 3, ..PLAIN };
 
@@ -60,6 +61,8 @@ fn throughput() -> Vec<Floor> {
         ratio("many-flows-ovs", "the same 1000 flows beside ovs-afxdp", flat(Shunt, MANY), flat(OvsAfxdp, MANY)),
         ratio("tag-push", "tag pushed toward an uplink, beside untagged", flat(Shunt, PUSH), flat(Shunt, PLAIN)),
         ratio("tag-pop", "tag popped from an uplink, beside untagged", flat(Shunt, POP), flat(Shunt, PLAIN)),
+        ratio("routed", "routed from one VLAN to another, beside untagged", flat(Shunt, ROUTE), flat(Shunt, PLAIN)),
+        ratio("routed-linux", "the same beside the Linux router", flat(Shunt, ROUTE), flat(Bridge, ROUTE)),
     ]
 }
 

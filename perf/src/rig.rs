@@ -112,7 +112,7 @@ impl Rig {
             ethtool_set(namespace, name, &["gro", "on"])?;
         }
         match load.vlan {
-            Vlan::None => Ok(()),
+            Vlan::None | Vlan::Route => Ok(()),
             Vlan::Push => ethtool_set(&self.sink, SINK, &["txvlan", "off"]).map(drop),
             Vlan::Pop => ethtool_set(&self.generator, GENERATOR, &["txvlan", "off"]).map(drop),
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::{Change, Dut, NotPossible, Start, sink_macs_in};
@@ -90,6 +90,7 @@ impl Ovs {
             match role {
                 Role::Plain => {}
                 Role::Access(vid) => self.change(Change::Tag(port, vid))?,
+                Role::Network(..) => bail!(NotPossible("it routes by OpenFlow only".to_owned())),
                 Role::Uplink(vid) => drop(self.vsctl(&["set", "port", port, &format!("trunks={vid}")])?),
             }
             let error = self.vsctl(&["get", "interface", port, "error"])?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Change, Dut, Start, sink_macs_in};
-use crate::load::Role;
+use crate::load::{Gateway, Role};
 use crate::netns;
 use crate::process::{self, Service};
 use crate::rig::PORT_1;
@@ -66,9 +66,20 @@ impl Shunt {
                     let options = [&format!("trunks={vid}"), "other_config:uplink=true"];
                     self.ctl(&[&["add-port", "br0", port], &options[..]].concat())?
                 }
+                Role::Network(vid, gateway) => self.network(port, vid, gateway)?,
             };
         }
         Ok(())
+    }
+
+    /// A VLAN with one port and a gateway, and a route that leads on.
+    fn network(&self, port: &str, vid: u16, Gateway { address, mac, route }: Gateway) -> Result<String> {
+        let (tag, svi) = (format!("tag={vid}"), format!("gw{vid}"));
+        self.ctl(&["add-port", "br0", port, &tag])?;
+        let added = self.ctl(&["add-svi", "br0", &svi, &tag, &format!("address={address}"), &format!("mac={mac}")])?;
+        let Some([prefix, next_hop, lladdr]) = route else { return Ok(added) };
+        self.ctl(&["neigh", "add", next_hop, "lladdr", lladdr, "dev", &svi])?;
+        self.ctl(&["route", "add", prefix, "via", next_hop])
     }
 
     fn ctl(&self, arguments: &[&str]) -> Result<String> {
