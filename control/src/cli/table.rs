@@ -199,6 +199,8 @@ pub static COMMANDS: &[Spec] = &[
     runtime!("fdb/stats-show", 1, 1, "BRIDGE", "print how many addresses were learned, moved, aged and evicted"),
     runtime!("fdb/stats-clear", 0, 1, "[BRIDGE]", "count learned, moved, aged and evicted addresses anew"),
     runtime!("port/stats", 0, 1, "[PORT]", "print packets, bytes and drops by reason"),
+    runtime!("interface brief", 0, 0, "", "print a line for each interface: VLAN, type, mode, status and why, speed, address"),
+    runtime!("interface", 1, 1, "NAME", "print all of one interface"),
     runtime!("worker/show", 0, 0, "", "print cores, their queues, load and batch sizes"),
     runtime!("version", 0, 0, "", "print the daemon's version"),
     runtime!("dpif/show", 0, 0, "", "print bridges and attached ports with their numbers"),

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod fdb;
+mod interface;
 mod mdb;
 mod port;
 mod worker;
@@ -101,6 +102,8 @@ pub const COMMANDS: &[RuntimeCommand] = &[
     command("fdb/show", "BRIDGE", 1..=1, fdb::show),
     command("fdb/stats-clear", "[BRIDGE]", 0..=1, fdb::stats_clear),
     command("fdb/stats-show", "BRIDGE", 1..=1, fdb::stats_show),
+    command("interface", "NAME", 1..=1, interface::show),
+    command("interface/brief", "", 0..=0, interface::brief),
     command("list-commands", "", 0..=0, daemon::list_commands),
     command("mdb/flush", "[BRIDGE]", 0..=1, mdb::flush),
     command("mdb/show", "BRIDGE", 1..=1, mdb::show),
