@@ -5,6 +5,7 @@
 //! its interface keeps an `error`, and the next event on the device, or the retry timer, tries again. A restart is the same
 //! road with nothing attached yet.
 
+mod announce;
 mod open;
 mod settings;
 
@@ -57,6 +58,8 @@ pub struct Reconciler {
     wishes: Rc<Wishes>,
     /// Names of links that appeared, changed or vanished since.
     touched_links: BTreeSet<String>,
+    /// Attached devices behind which nobody has been announced yet.
+    unannounced: BTreeSet<String>,
 }
 
 /// A device that could not be attached.
@@ -95,6 +98,7 @@ impl Reconciler {
             model,
             wishes,
             touched_links,
+            unannounced: BTreeSet::new(),
         }
     }
 
@@ -166,6 +170,7 @@ impl Reconciler {
         if !resized.is_empty() {
             self.install(&model, &resized)?;
         }
+        self.announce();
         self.write_status(&model, &wishes, &touched);
         Ok(())
     }
@@ -230,11 +235,12 @@ impl Reconciler {
         let mut changed = false;
         let devices = &mut self.state.borrow_mut().devices;
         for name in &scope.devices {
-            if let (Some(device), Some(link)) = (devices.get_mut(name), self.links.by_name(name))
-                && device.mtu != link.mtu
-            {
-                device.mtu = link.mtu;
-                changed = true;
+            if let (Some(device), Some(link)) = (devices.get_mut(name), self.links.by_name(name)) {
+                changed |= std::mem::replace(&mut device.mtu, link.mtu) != link.mtu;
+                if !link.carrier {
+                    // Its address may have come from elsewhere when it is up again.
+                    self.unannounced.insert(name.clone());
+                }
             }
         }
         changed
@@ -371,6 +377,7 @@ impl Reconciler {
             workers: Vec::new(),
             spare: Vec::new(),
         };
+        self.unannounced.insert(name.to_owned());
         self.state.borrow_mut().attach(name, device, queues.halves, model)
     }
 

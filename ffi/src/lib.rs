@@ -13,6 +13,7 @@ pub mod ethtool;
 mod fake;
 pub mod frame;
 pub mod fuzzing;
+pub mod host;
 pub mod kernel;
 mod link;
 pub mod loopback;

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use shunt_ffi::Promiscuous;
 
+mod announce;
 mod container;
 mod error;
 mod features;

@@ -24,7 +24,7 @@ impl Kernel {
     }
 
     /// Runs `act` with the peer's name in the peer's namespace.
-    async fn at_peer<T: Send>(
+    pub(super) async fn at_peer<T: Send>(
         &self,
         link: &Link,
         act: impl FnOnce(&str) -> Result<T, String> + Send,
