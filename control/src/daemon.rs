@@ -10,7 +10,7 @@ use crate::datum::{Atom, Datum};
 use crate::history::{self, History};
 use crate::kernel::Kernel;
 use crate::logging::Logging;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Event, Reconciler};
 use crate::remembered::Remembered;
 use crate::rpc::{self, Daemon, Peer};
 use crate::state::State;
@@ -42,6 +42,9 @@ pub struct Options {
 
 /// How often learned addresses are looked at for ageing, status columns are written to the disk, and refused devices for another try.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the kernel is told which neighbours packets go to. It forgets one after a minute.
+const KEEP_NEIGHBOURS: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM, SIGINT or the `exit` command. The error is one line for the operator.
 pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
@@ -97,21 +100,28 @@ async fn live(
     let (dirty, stop) = (Rc::clone(&frontend.borrow().dirty), Rc::clone(&frontend.borrow().stop));
     let [terminate, interrupt] = signals;
     let mut tick = tokio::time::interval(TICK);
+    let mut using = tokio::time::interval(KEEP_NEIGHBOURS);
     let mut sampling = tokio::time::interval(history::INTERVAL);
     let mut statistics = Box::pin(tokio::time::sleep(reconciler.statistics_interval()));
     loop {
         tokio::select! {
             () = dirty.notified() => reconciler.reconcile().await?,
-            link = reconciler.link_changed() => {
-                link?;
-                reconciler.reconcile().await?;
-            }
+            event = reconciler.event() => match event? {
+                Event::Links => reconciler.reconcile().await?,
+                Event::Routes if reconciler.take_routes() => reconciler.reconcile().await?,
+                Event::Routes => continue,
+                Event::PassDue => {
+                    reconciler.reclaim()?;
+                    continue;
+                }
+            },
             _ = tick.tick() => {
                 now_and_then(&state.borrow(), &mut store.borrow_mut());
-                if reconciler.has_failures() {
+                if reconciler.check_vrfs().await? || reconciler.has_failures() {
                     reconciler.reconcile().await?;
                 }
             }
+            _ = using.tick() => reconciler.keep_neighbours().await,
             _ = sampling.tick() => frontend.borrow_mut().history.sample(&state.borrow()),
             () = &mut statistics => {
                 reconciler.refresh_statistics().await;

@@ -3,10 +3,12 @@
 //! A value that the schema allows but the switch cannot do (an unknown interface type, a bond) becomes a [`Wanted::refused`]
 //! text on that interface, and from there its `error` column: one bad row never stops the others.
 
+pub mod router;
 mod rows;
 
 use crate::mirrors::Mirror;
 use crate::placement::Affinity;
+use router::{Rows, StaticNeighbour, StaticRoute, Svi};
 use shunt_switch::table::guard::GuardConfig;
 use shunt_switch::table::vlan::{Mode, VlanConfig};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,8 +32,24 @@ pub struct Model {
     pub polling: Polling,
     /// The interfaces that have an affinity.
     pub pinned: BTreeSet<String>,
+    /// The interfaces that have an SVI.
+    pub svis: BTreeSet<String>,
+    /// By interface name: why an SVI that makes sense cannot be applied beside others, and what to do.
+    pub conflicts: BTreeMap<String, String>,
+    /// Static routes.
+    pub routes: Rows<StaticRoute>,
+    /// Static neighbours.
+    pub neighbours: Rows<StaticNeighbour>,
     /// Names of interfaces by row.
     names: HashMap<Uuid, String>,
+}
+
+impl Model {
+    /// The SVI of an interface, if it is to be applied.
+    pub fn svi(&self, interface: &str) -> Option<&Svi> {
+        let svi = self.interfaces.get(interface)?.svi.as_ref()?;
+        (svi.problem.is_none() && !self.conflicts.contains_key(interface)).then_some(svi)
+    }
 }
 
 /// How the workers run: the keys of `Open_vSwitch`'s `other_config` that begin with `pmd-`.
@@ -106,6 +124,8 @@ pub struct Interface {
     pub mtu_request: Option<u32>,
     /// `mac`: the address that an internal interface's host end gets.
     pub mac: Option<[u8; 6]>,
+    /// The interface of the router that it is, if it is one.
+    pub svi: Option<Svi>,
     /// `ofport_request`.
     pub ofport_request: Option<u16>,
     /// The `ofport` that it had before a restart.

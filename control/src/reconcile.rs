@@ -8,11 +8,14 @@
 mod announce;
 mod open;
 mod settings;
+mod static_rows;
+mod svi;
 
 use crate::clock::Clock;
 use crate::dataplane::Stuck;
 use crate::datum::Datum;
-use crate::kernel::{self, Kernel, Link, Links, Prepared};
+use crate::kernel::{self, Kernel, Link, Links, Prepared, Told};
+use crate::model::router::VrfName;
 use crate::model::{Changed, Model};
 use crate::plan::{Attached, Scope, Step, Wish, Wishes, plan};
 use crate::remembered::Remembered;
@@ -23,10 +26,12 @@ use futures_util::StreamExt;
 use open::{Opened, Refusal, claims, open, restore_queues};
 use shunt_ffi::QueueOptions;
 use shunt_switch::config::DeviceIndex;
+use static_rows::StaticRows;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use svi::Namespaces;
 
 /// How long after a failure a device is tried again though nothing about it has changed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -36,6 +41,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const ATTACH_AT_ONCE: usize = 256;
 /// Devices opened side by side: most of it is waiting for the kernel to make and pin memory, in other threads.
 const OPEN_AT_ONCE: usize = 4;
+/// How long after a change of routes the workers are asked to come past: many changes share one question.
+const PASS_AFTER: Duration = Duration::from_millis(20);
 
 /// Keeps the switch in line with its configuration.
 pub struct Reconciler {
@@ -60,6 +67,25 @@ pub struct Reconciler {
     touched_links: BTreeSet<String>,
     /// Attached devices behind which nobody has been announced yet.
     unannounced: BTreeSet<String>,
+    /// The namespaces that routes come from, and SVIs live in.
+    namespaces: Namespaces,
+    /// Static routes and neighbours.
+    rows: StaticRows,
+    /// What their tables told, and was not taken yet.
+    heard: Vec<(VrfName, Vec<Told>)>,
+    /// When memory that routes no longer take is to be used again.
+    pass_due: Option<tokio::time::Instant>,
+}
+
+/// What [`Reconciler::event`] waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A link of the host changed: [`Reconciler::reconcile`].
+    Links,
+    /// Routes or neighbours changed: [`Reconciler::take_routes`].
+    Routes,
+    /// The workers are to come past: [`Reconciler::reclaim`].
+    PassDue,
 }
 
 /// A device that could not be attached.
@@ -99,13 +125,42 @@ impl Reconciler {
             wishes,
             touched_links,
             unannounced: BTreeSet::new(),
+            namespaces: Namespaces::default(),
+            rows: StaticRows::default(),
+            heard: Vec::new(),
+            pass_due: None,
         }
     }
 
-    /// Waits until a link of the host changes.
-    pub async fn link_changed(&mut self) -> Result<(), kernel::Error> {
-        self.touched_links.extend(self.links.changed().await?);
-        Ok(())
+    /// Waits until something of the kernel's changes, or is due. Nothing is lost if the future is dropped before it is ready.
+    pub async fn event(&mut self) -> Result<Event, kernel::Error> {
+        if self.pass_due.is_none() && self.state.borrow().router.is_owed() {
+            self.pass_due = Some(tokio::time::Instant::now() + PASS_AFTER);
+        }
+        let pass_due = self.pass_due;
+        let pass = async {
+            match pass_due {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            touched = self.links.changed() => {
+                self.touched_links.extend(touched?);
+                Ok(Event::Links)
+            }
+            told = self.namespaces.told() => {
+                self.heard.push(told?);
+                Ok(Event::Routes)
+            }
+            () = pass => Ok(Event::PassDue),
+        }
+    }
+
+    /// Has all workers come past, after which memory that routes no longer take is used again.
+    pub fn reclaim(&mut self) -> Result<(), Stuck> {
+        self.pass_due = None;
+        self.state.borrow_mut().reclaim_routes()
     }
 
     /// Undoes what a killed daemon left on devices that this one does not attach. Call it after the first reconciliation.
@@ -118,7 +173,7 @@ impl Reconciler {
 
     /// Some device refused and is to be tried again.
     pub fn has_failures(&self) -> bool {
-        !self.failures.is_empty()
+        !self.failures.is_empty() || !self.namespaces.errors.is_empty() || self.rows.has_failures()
     }
 
     /// How often [`Reconciler::refresh_statistics`] is wanted.
@@ -131,8 +186,12 @@ impl Reconciler {
     /// Looks only at what may be different since the last time: rows and links that changed, whoever shares a device with them,
     /// and what could not be done then. `touched` are the names of those interfaces; the first time they are all.
     pub async fn reconcile(&mut self) -> Result<(), Stuck> {
-        let Changed { interfaces: mut touched, forwarding: mut changed } = self.read_model();
+        let Changed { interfaces: mut touched, forwarding: mut changed, routes, neighbours } = self.read_model();
         let model = Rc::clone(&self.model);
+        let names_vrfs = !routes.is_empty() || !neighbours.is_empty() || !touched.is_empty();
+        self.rows.changed(&model, routes, neighbours);
+        touched.extend(std::mem::take(&mut self.namespaces.due));
+        touched.extend(self.namespaces.errors.keys().cloned());
         changed |= self.apply_polling(&model, &mut touched)?;
         let scope = self.update_wishes(touched);
         let wishes = Rc::clone(&self.wishes);
@@ -163,8 +222,13 @@ impl Reconciler {
         due.retain(|(name, wish)| self.is_due(name, wish));
         changed |= self.attach(&due, &model, &touched).await?;
         self.failures.retain(|name, _| wishes.devices.contains_key(name) || wishes.internals.contains_key(name));
+        changed |= self.apply_svis(&model, &touched).await;
         if changed {
             self.install(&model, &touched)?;
+        }
+        self.apply_rows(&model).await;
+        if names_vrfs {
+            self.close_unused_vrfs(&model);
         }
         let resized = self.apply_settings(&model, &mut touched).await;
         if !resized.is_empty() {
@@ -405,6 +469,9 @@ impl Reconciler {
         let mut store = self.store.borrow_mut();
         let (state, interfaces) = (self.state.borrow(), touched.iter().map(String::as_str));
         let mut updates = status::updates(store.database(), model, &state, &self.links, interfaces, error);
+        let interfaces = touched.iter().map(String::as_str);
+        updates.extend(status::svis(store.database(), model, &state, interfaces, &self.namespaces.errors));
+        updates.extend(status::rows(store.database(), self.rows.take_said(model)));
         if let Some(root) = store.database().rows("Open_vSwitch").next()
             && root.get("cur_cfg").as_integer() != Some(model.next_cfg)
         {

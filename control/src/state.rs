@@ -6,15 +6,18 @@
 mod compile;
 mod ports;
 mod queues;
+pub mod router;
 mod snooping;
 
 use crate::dataplane::{Dataplane, Stuck};
-use crate::kernel::Prepared;
+use crate::kernel::{Link, Prepared};
 use crate::mirrors::Mirrors;
 use crate::model::Model;
+use crate::model::router::Svi;
 use crate::placement::Placement;
 use crate::plan::{Attached, Scope, Users, Wish};
 use compile::Compiled;
+use router::Router;
 use shunt_ffi::Attachment;
 use shunt_switch::config::{DeviceIndex, PortIndex};
 use shunt_switch::counters::{PortCounters, PortTotals};
@@ -51,6 +54,8 @@ pub struct State {
     pub internals: BTreeMap<String, String>,
     /// Mirrors in force and not.
     pub mirrors: Mirrors,
+    /// What packets are routed by.
+    pub router: Router,
     placement: Placement,
     /// The placement is not that of all queues yet.
     misplaced: bool,
@@ -153,6 +158,7 @@ impl State {
             devices: BTreeMap::new(),
             internals: BTreeMap::new(),
             mirrors: Mirrors::default(),
+            router: Router::default(),
             port_numbers: Numbers::new(limits::PORTS_MAX),
             device_numbers: Numbers::new(limits::DEVICES_MAX),
             generation: 0,
@@ -242,6 +248,8 @@ impl State {
             }
         }
         removed.iter().for_each(|port| self.port_numbers.give_back(port.index.0));
+        self.router.installed();
+        self.router.pin(model, touched, &self.bridges, &self.ports);
         Ok(())
     }
 
@@ -268,6 +276,27 @@ impl State {
             }
         }
         relearning
+    }
+
+    /// The SVI on the interface `name` has this host end from now on, or none. True if the workers must know: then it is among
+    /// the names `touched` of the next [`State::install`].
+    ///
+    /// # Errors
+    /// If there are too many, in words.
+    pub fn set_svi(&mut self, name: &str, svi: Option<(&Svi, Link)>) -> Result<bool, String> {
+        if svi.is_none() {
+            self.router.unpin(name, &self.bridges);
+        }
+        self.router.set_interface(name, svi)
+    }
+
+    /// Has memory that routes no longer take used again, when all workers have come past.
+    pub fn reclaim_routes(&mut self) -> Result<(), Stuck> {
+        if self.router.is_owed() {
+            self.dataplane.come_past()?;
+            self.router.reclaim();
+        }
+        Ok(())
     }
 
     /// Names and ports by the number that the data plane knows them by.

@@ -35,7 +35,8 @@ pub fn updates<'a>(
             Wanted::SubPort { device, .. } => device.as_str(),
             _ => name,
         };
-        let link = links.by_name(device_name);
+        let in_vrf = state.router.interfaces.get(name).filter(|svi| svi.vrf.is_some()).map(|svi| &svi.link);
+        let link = in_vrf.or_else(|| links.by_name(device_name));
         let error = error(name).or_else(|| port.is_none().then(|| missing(name, device_name)));
         let ofport = port.map_or(-1, |port| port.ofport);
         out.set("Interface", interface.uuid, "ofport", ofport.into());
@@ -50,6 +51,48 @@ pub fn updates<'a>(
         let id = mac.map(|mac| format!("0000{}", mac.map(|octet| format!("{octet:02x}")).concat()));
         out.set("Bridge", bridge.uuid, "datapath_id", id.into());
         out.set("Bridge", bridge.uuid, "status", state.mirrors.status(name));
+    }
+    out.updates
+}
+
+/// Table, row and `error` of a static route or neighbour.
+pub type RowError = (&'static str, Uuid, Option<String>);
+
+/// The `error` of static routes and neighbours, as far as it differs.
+pub fn rows(db: &Database, errors: Vec<RowError>) -> Vec<Update> {
+    let mut out = Changes { db, updates: Vec::new() };
+    errors.into_iter().for_each(|(table, uuid, error)| out.set(table, uuid, "error", error.into()));
+    out.updates
+}
+
+/// The status of the SVIs on these interfaces, as far as it differs.
+pub fn svis<'a>(
+    db: &Database,
+    model: &Model,
+    state: &State,
+    interfaces: impl Iterator<Item = &'a str>,
+    errors: &BTreeMap<String, String>,
+) -> Vec<Update> {
+    let mut out = Changes { db, updates: Vec::new() };
+    for name in interfaces {
+        let Some(svi) = model.interfaces.get(name).and_then(|interface| interface.svi.as_ref()) else { continue };
+        let known = state.router.interfaces.get(name);
+        let detached = || format!("interface {name} is not attached: its own error says why");
+        let error = svi.problem.as_ref().or(model.conflicts.get(name)).or(errors.get(name)).cloned();
+        let error = error.or_else(|| (!state.ports.contains_key(name)).then(detached));
+        out.set("SVI", svi.uuid, "error", error.into());
+        let mut map = BTreeMap::new();
+        if let Some(known) = known {
+            let link = if !known.link.admin_up { "down" } else { "up" };
+            let pairs = [
+                ("link_state", link.to_owned()),
+                ("mac_in_use", format_mac(known.link.mac)),
+                ("mtu", known.link.mtu.to_string()),
+                ("ifindex", known.link.ifindex.to_string()),
+            ];
+            map.extend(pairs.map(|(key, value)| (Atom::from(key), Atom::from(value))));
+        }
+        out.set("SVI", svi.uuid, "status", Datum::Map(map));
     }
     out.updates
 }

@@ -4,10 +4,13 @@
 //! keep the namespace in which they were created.
 
 use crate::error::SyscallError;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_bind_recursive, mount_change};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -22,6 +25,35 @@ pub fn run_in<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> T + Sen
         let thread = thread.map_err(|error| SyscallError::new("clone", "thread for a network namespace", error))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Makes a network namespace with a name, as `ip netns add` does: `path` keeps it, until that is unmounted.
+pub fn create(path: &Path) -> Result<(), SyscallError> {
+    let failed = |call| move |errno| SyscallError::new(call, "network namespace", errno);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let io = |call| move |error: std::io::Error| failed(call)(Errno::from_io_error(&error).unwrap_or(Errno::INVAL));
+    std::fs::create_dir_all(folder).map_err(io("mkdir"))?;
+    // So that other mount namespaces see it, too.
+    let share = || mount_change(folder, MountPropagationFlags::SHARED | MountPropagationFlags::REC);
+    if share().is_err() {
+        mount_bind_recursive(folder, folder).map_err(failed("mount(MS_BIND)"))?;
+        share().map_err(failed("mount(MS_SHARED)"))?;
+    }
+    std::fs::OpenOptions::new().create_new(true).write(true).open(path).map_err(io("open(O_CREAT)"))?;
+    let made = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: unshare(CLONE_NEWNET) is unsafe for what a thread shares with others, such as its table of
+            // descriptors; this thread, which is new, leaves nothing but a network namespace, and ends after one more call.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(failed("unshare(CLONE_NEWNET)"))?;
+            mount_bind("/proc/thread-self/ns/net", path).map_err(failed("mount(MS_BIND)"))
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    if made.is_err() {
+        // It leads nowhere.
+        let _ = std::fs::remove_file(path);
+    }
+    made
 }
 
 /// A network namespace for tests: uniquely named, removed with all its devices when dropped.

@@ -98,7 +98,7 @@ impl Kernel {
 
 const SWITCH_ALIAS_PREFIX: &str = "shunt switch end of ";
 
-fn host_alias(name: &str) -> String {
+pub(super) fn host_alias(name: &str) -> String {
     format!("shunt {name}")
 }
 

@@ -131,6 +131,15 @@ impl Routes {
         Ok(self.told.drain(..).collect())
     }
 
+    /// What is there to be told now, without waiting: after a change of ours the news of it, unless a reading is under way.
+    ///
+    /// # Errors
+    /// As [`Routes::next`].
+    pub fn now(&mut self) -> Result<Vec<Told>, Error> {
+        self.take_pending()?;
+        Ok(self.told.drain(..).collect())
+    }
+
     /// Takes what else is there, without waiting.
     fn take_pending(&mut self) -> Result<(), Error> {
         while matches!(self.phase, Phase::Live) && self.told.len() < NEWS_PER_VISIT {

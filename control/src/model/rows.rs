@@ -3,6 +3,7 @@
 //! [`Model::update`] reads what was touched and leaves the rest, so that one change among a thousand ports costs what one
 //! among ten does. Beginning with everything is the same with every row touched.
 
+use super::router::{self, Rows, StaticNeighbour, StaticRoute, Svi};
 use super::{Bridge, Interface, Model, Polling, Snooping, Wanted, parse_mac, split_sub_port};
 use crate::database::{Database, Delta, RowId, RowRef};
 use crate::guards;
@@ -24,6 +25,10 @@ pub struct Changed {
     pub interfaces: BTreeSet<String>,
     /// Anything is different now that the workers must know.
     pub forwarding: bool,
+    /// The rows of static routes that were read, those that are gone included.
+    pub routes: BTreeSet<Uuid>,
+    /// The same of static neighbours.
+    pub neighbours: BTreeSet<Uuid>,
 }
 
 impl Model {
@@ -57,30 +62,61 @@ impl Model {
         }
         let of_ports = of_table("Port").filter_map(|uuid| db.row("Port", &uuid));
         let of_ports = of_ports.flat_map(|port| port.get("interfaces").uuids());
+        let of_svis = of_table("SVI").flat_map(|svi| {
+            let interfaces = db.table("Interface").into_iter();
+            interfaces.flat_map(move |table| table.strong_referrers(&svi).map(|row| row.uuid).collect::<Vec<_>>())
+        });
         let of_links = links.iter().filter_map(|name| self.interfaces.get(name)).map(|interface| interface.uuid);
-        let again: BTreeSet<Uuid> = of_table("Interface").chain(of_ports).chain(of_links).collect();
+        let again: BTreeSet<Uuid> = of_table("Interface").chain(of_ports).chain(of_svis).chain(of_links).collect();
         // All that was goes first: a name may have passed from one row to another.
         let names = again.iter().filter_map(|uuid| self.names.remove(uuid));
         let mut before: BTreeMap<_, _> = names.filter_map(|name| self.interfaces.remove_entry(&name)).collect();
+        let mut other_svis = BTreeSet::new();
         for uuid in again {
             if let Some((name, interface)) = Interface::read(db, uuid, &is_plain_device) {
-                changed.forwarding |= before.remove(&name).as_ref() != Some(&interface);
-                if interface.affinity.is_empty() {
-                    self.pinned.remove(&name)
-                } else {
-                    self.pinned.insert(name.clone())
-                };
+                let old = before.remove(&name);
+                changed.forwarding |= old.as_ref() != Some(&interface);
+                if old.and_then(|old| old.svi) != interface.svi {
+                    other_svis.insert(name.clone());
+                }
+                put(&mut self.pinned, &name, !interface.affinity.is_empty());
                 changed.interfaces.insert(name.clone());
                 self.names.insert(uuid, name.clone());
                 self.interfaces.insert(name, interface);
             }
         }
         changed.forwarding |= !before.is_empty();
-        for gone in before.into_keys() {
+        for (gone, old) in before {
             self.pinned.remove(&gone);
+            other_svis.extend(old.svi.map(|_| gone.clone()));
             changed.interfaces.insert(gone);
         }
+        if !other_svis.is_empty() {
+            changed.interfaces.extend(self.settle(&other_svis));
+            changed.forwarding = true;
+        }
+        changed.routes = read_again(db, "Route", of_table("Route"), &mut self.routes, StaticRoute::read);
+        changed.neighbours =
+            read_again(db, "Neighbor", of_table("Neighbor"), &mut self.neighbours, StaticNeighbour::read);
         changed
+    }
+
+    /// Works out anew who has which addresses, as these SVIs came, went or changed; says who is concerned.
+    fn settle(&mut self, others: &BTreeSet<String>) -> BTreeSet<String> {
+        for name in others {
+            let is_there = self.interfaces.get(name).is_some_and(|interface| interface.svi.is_some());
+            put(&mut self.svis, name, is_there);
+        }
+        // Who had its addresses before keeps them.
+        let newcomer = |name: &&String| others.contains(*name) || self.conflicts.contains_key(*name);
+        let (last, first): (Vec<_>, Vec<_>) = self.svis.iter().partition(newcomer);
+        let svi = |name: &'_ String| self.interfaces.get_key_value(name);
+        let in_order = first.into_iter().chain(last).filter_map(svi);
+        let in_order = in_order.filter_map(|(name, interface)| Some((name.as_str(), interface.svi.as_ref()?)));
+        let conflicts = router::conflicts(in_order);
+        let before = std::mem::replace(&mut self.conflicts, conflicts);
+        let names = before.keys().chain(self.conflicts.keys());
+        names.filter(|name| before.get(*name) != self.conflicts.get(*name)).cloned().collect()
     }
 
     /// True if anything but `next_cfg` and the interval is different.
@@ -91,6 +127,29 @@ impl Model {
         let polling = root.map(Polling::read).unwrap_or_default();
         std::mem::replace(&mut self.polling, polling) != self.polling
     }
+}
+
+fn put(set: &mut BTreeSet<String>, name: &str, is_in: bool) {
+    if is_in {
+        set.insert(name.to_owned());
+    } else {
+        set.remove(name);
+    }
+}
+
+/// Reads rows of a table again; says which.
+fn read_again<T>(
+    db: &Database,
+    table: &str,
+    touched: impl Iterator<Item = Uuid>,
+    rows: &mut Rows<T>,
+    read: impl Fn(RowRef<'_>) -> Result<T, String>,
+) -> BTreeSet<Uuid> {
+    let again = touched.inspect(|uuid| match db.row(table, uuid) {
+        Some(row) => drop(rows.insert(*uuid, read(row))),
+        None => drop(rows.remove(uuid)),
+    });
+    again.collect()
 }
 
 impl Polling {
@@ -236,6 +295,7 @@ impl Interface {
             },
             mtu_request: row.get("mtu_request").as_integer().and_then(|mtu| u32::try_from(mtu).ok()),
             mac: row.get("mac").as_str().and_then(parse_mac),
+            svi: Svi::read(db, name, row),
             ofport_request: number("ofport_request"),
             ofport_before: super::Aside(number("ofport")),
             n_rxq,

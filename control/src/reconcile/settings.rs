@@ -2,7 +2,7 @@
 
 use super::Reconciler;
 use crate::dataplane::{StartError, Stuck};
-use crate::kernel::Link;
+use crate::kernel::{Kernel, Link};
 use crate::model::{Interface, MTU_MAX, MTU_MIN, Model, Wanted};
 use shunt_ffi::cpu;
 use shunt_switch::table::vlan::VlanPolicy;
@@ -57,8 +57,9 @@ impl Reconciler {
                 self.complaints.remove(&name);
                 continue;
             };
-            let applied = match self.links.by_name(&name).cloned() {
-                Some(link) => self.apply_to(&name, interface, &link).await,
+            let host = || self.links.by_name(&name).map(|link| (self.kernel.clone(), link.clone()));
+            let applied = match self.host_end_in_vrf(&name).or_else(host) {
+                Some((kernel, link)) => self.apply_to(&kernel, &name, interface, &link).await,
                 None => Ok(false),
             };
             let complaint = match applied {
@@ -86,16 +87,16 @@ impl Reconciler {
     }
 
     /// The same for one interface.
-    async fn apply_to(&self, name: &str, interface: &Interface, link: &Link) -> Result<bool, String> {
+    async fn apply_to(&self, kernel: &Kernel, name: &str, interface: &Interface, link: &Link) -> Result<bool, String> {
         let mut changed = false;
         if let Some(mtu) = self.wanted_mtu(interface).filter(|&mtu| mtu != link.mtu) {
-            self.set_mtu(name, link, mtu).await?;
+            self.set_mtu(kernel, name, link, mtu).await?;
             changed = true;
         } else {
             check_mtu(link)?;
         }
         if let Some(mac) = interface.mac.filter(|&mac| mac != link.mac && interface.wanted == Wanted::Internal) {
-            self.kernel.set_mac(link.ifindex, mac).await.map_err(|error| error.to_string())?;
+            kernel.set_mac(link.ifindex, mac).await.map_err(|error| error.to_string())?;
         }
         Ok(changed)
     }
@@ -118,7 +119,7 @@ impl Reconciler {
     /// What is asked for; of a leg of the host otherwise the smallest MTU among the bridge's attached devices, those that have a VLAN in
     /// common with it: whatever it sends then fits each of them. A container with a small MTU leaves the gateways of other
     /// VLANs alone, unlike in OVS.
-    fn wanted_mtu(&self, interface: &Interface) -> Option<u32> {
+    pub(super) fn wanted_mtu(&self, interface: &Interface) -> Option<u32> {
         if interface.wanted != Wanted::Internal || interface.mtu_request.is_some() {
             return interface.mtu_request;
         }
@@ -131,11 +132,11 @@ impl Reconciler {
     }
 
     /// Sets a device's MTU; of an internal interface, that of both ends.
-    async fn set_mtu(&self, name: &str, link: &Link, mtu: u32) -> Result<(), String> {
+    pub(super) async fn set_mtu(&self, kernel: &Kernel, name: &str, link: &Link, mtu: u32) -> Result<(), String> {
         if !(MTU_MIN..=MTU_MAX).contains(&mtu) {
             return Err(format!("mtu_request={mtu} of {name} is out of range: set it from {MTU_MIN} to {MTU_MAX}"));
         }
-        self.kernel.set_mtu(link.ifindex, mtu).await.map_err(|error| error.to_string())?;
+        kernel.set_mtu(link.ifindex, mtu).await.map_err(|error| error.to_string())?;
         let other_end = self.state.borrow().internals.get(name).cloned();
         if let Some(end) = other_end.as_deref().and_then(|end| self.links.by_name(end)) {
             self.kernel.set_mtu(end.ifindex, mtu).await.map_err(|error| error.to_string())?;

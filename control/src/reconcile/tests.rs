@@ -94,7 +94,7 @@ impl World<'_> {
     async fn follow(&mut self) {
         // What the kernel has told by now; the rest comes with a later pass.
         tokio::task::yield_now().await;
-        let _ = tokio::time::timeout(Duration::from_millis(1), self.reconciler.link_changed()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(1), self.reconciler.event()).await;
         self.reconciler.reconcile().await.expect("the workers answer");
     }
 

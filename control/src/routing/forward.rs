@@ -160,8 +160,9 @@ impl Forwarding {
         if old != interface {
             old.map(|old| self.ifindexes.remove(&old));
             interface.map(|new| self.ifindexes.insert(new, ifindex));
-            let all: BTreeSet<IpNet> = rib.prefixes().copied().chain(self.installed.keys().copied()).collect();
-            self.update(writers, rib, &all);
+            let hosts = self.neighbours.keys().filter(|(_, on)| *on == ifindex).map(|(host, _)| IpNet::from(*host));
+            let touched: BTreeSet<IpNet> = rib.prefixes_over(ifindex).copied().chain(hosts).collect();
+            self.update(writers, rib, &touched);
         }
     }
 

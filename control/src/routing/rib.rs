@@ -346,6 +346,20 @@ impl Rib {
         self.routes.get(prefix).into_iter().flatten().map(|kept| &kept.route)
     }
 
+    /// All prefixes with a route, in force or not, that leads over a device.
+    pub fn prefixes_over(&self, ifindex: u32) -> impl Iterator<Item = &IpNet> {
+        let leads = |object: &Object| matches!(object, Object::Single(hop) if hop.ifindex == ifindex);
+        let singles: HashSet<u32> = self.objects.iter().filter(|(_, o)| leads(o)).map(|(id, _)| *id).collect();
+        let is_over = move |kept: &Kept| match &kept.route.hops {
+            Hops::Own(hops) => hops.iter().any(|hop| hop.ifindex == ifindex),
+            Hops::Object(id) => match self.objects.get(id) {
+                Some(Object::Group(members)) => members.iter().any(|(member, _)| singles.contains(member)),
+                _ => singles.contains(id),
+            },
+        };
+        self.routes.iter().filter(move |(_, list)| list.iter().any(&is_over)).map(|(prefix, _)| prefix)
+    }
+
     /// All prefixes that there are routes for.
     pub fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
         self.routes.keys()

@@ -59,7 +59,8 @@ impl State {
             if let (Some(device), Some(interface), Ok(bridge)) =
                 (self.devices.get(&port.device), model.interfaces.get(name), number)
             {
-                let compiled = compile_port(port, device, interface, bridge as u16);
+                let mut compiled = compile_port(port, device, interface, bridge as u16);
+                compiled.interface = self.router.index_of(name);
                 put(&mut self.compiled.ports, port.index.0, Some(compiled));
             }
             stale.insert(port.device.clone());
@@ -104,6 +105,7 @@ impl State {
                 }),
             });
         }
+        snapshot.router = self.router.compile(&self.ports);
         snapshot.mark();
         snapshot
     }
@@ -133,7 +135,16 @@ impl State {
         });
         let compiled = (0..).zip(&self.compiled.ports).filter_map(|(index, port): (u16, _)| {
             let port = port.as_ref()?;
-            let is = (port.bridge, port.device, port.link_vid, &port.vlan, port.mtu, port.protected, port.mirror);
+            let is = (
+                port.bridge,
+                port.device,
+                port.link_vid,
+                &port.vlan,
+                port.mtu,
+                port.protected,
+                port.mirror,
+                port.interface,
+            );
             let guard = port.guard.as_ref().map(Arc::as_ptr);
             Some(format!("{index}: {is:?} {} {guard:?} {:?}", port.complete_checksums, port.counters.as_ptr()))
         });
@@ -169,7 +180,7 @@ fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16
     }
 }
 
-fn put<T>(list: &mut Vec<Option<T>>, index: u16, value: Option<T>) {
+pub(super) fn put<T>(list: &mut Vec<Option<T>>, index: u16, value: Option<T>) {
     let index = usize::from(index);
     if list.len() <= index {
         list.resize_with(index + 1, || None);
