@@ -100,20 +100,26 @@ impl Namespace {
         self.kernel.link_by_name(name).await
     }
 
-    /// Makes the device forward packets of both families.
+    /// Makes the device forward packets of both families, and answer ARP for all addresses that it has a route to, or not, if
+    /// `proxy_arp` says so.
     ///
     /// # Errors
     /// What to set, where the kernel has no setting of the device alone.
-    pub fn forward(&self, device: &str, has_v6: bool) -> Result<(), Error> {
+    pub fn forward(&self, device: &str, has_v6: bool, proxy_arp: Option<bool>) -> Result<(), Error> {
         let is_ours = self.path.is_some();
         let set = || {
-            write("ipv4", device, "forwarding")?;
-            if !has_v6 || write("ipv6", device, "force_forwarding").is_ok() {
+            write("ipv4", device, "forwarding", true)?;
+            if let Some(proxy_arp) = proxy_arp {
+                // The second is for addresses behind the device itself.
+                write("ipv4", device, "proxy_arp", proxy_arp)?;
+                write("ipv4", device, "proxy_arp_pvlan", proxy_arp)?;
+            }
+            if !has_v6 || write("ipv6", device, "force_forwarding", true).is_ok() {
                 // Neighbours are told that it is a router.
-                return if has_v6 { write("ipv6", device, "forwarding") } else { Ok(()) };
+                return if has_v6 { write("ipv6", device, "forwarding", true) } else { Ok(()) };
             }
             if is_ours {
-                return write("ipv6", "all", "forwarding");
+                return write("ipv6", "all", "forwarding", true);
             }
             let all = fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").unwrap_or_default();
             if all.trim() == "1" {
@@ -153,10 +159,12 @@ impl AsFd for Namespace {
 }
 
 /// In the namespace of the calling thread.
-fn write(family: &str, device: &str, setting: &str) -> Result<(), Error> {
+fn write(family: &str, device: &str, setting: &str, is_on: bool) -> Result<(), Error> {
     let path = format!("/proc/sys/net/{family}/conf/{device}/{setting}");
-    fs::write(&path, "1").map_err(|error| {
-        Error::refused(format!("forward packets by {device}"), format!("{path}: {error}"), format!("write 1 to {path}"))
+    let value = if is_on { "1" } else { "0" };
+    fs::write(&path, value).map_err(|error| {
+        let action = format!("forward packets by {device}");
+        Error::refused(action, format!("{path}: {error}"), format!("write {value} to {path}"))
     })
 }
 

@@ -30,6 +30,8 @@ pub struct Svi {
     pub vrf: VrfName,
     /// How many packets a second may go to the kernel because the workers cannot route them.
     pub exceptions_pps: u64,
+    /// Answer ARP for all addresses that there is a route to; none: as the kernel is set.
+    pub proxy_arp: Option<bool>,
     /// Why it is not applied, and what to do.
     pub problem: Option<String>,
 }
@@ -76,6 +78,7 @@ impl Svi {
             addresses: BTreeSet::new(),
             vrf: row.get("vrf").as_str().map(str::to_owned),
             exceptions_pps: exceptions.and_then(|text| text.parse().ok()).unwrap_or(EXCEPTIONS_PPS),
+            proxy_arp: row.get("other_config").get("proxy-arp").map(|text| text == "true"),
             problem: None,
         };
         svi.problem = svi.read_addresses(row).err().or_else(|| {
@@ -204,7 +207,14 @@ mod tests {
 
     fn svi(vrf: Option<&str>, addresses: &[&str]) -> Svi {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        Svi { uuid: Uuid::nil(), addresses, vrf: vrf.map(str::to_owned), exceptions_pps: 1, problem: None }
+        Svi {
+            uuid: Uuid::nil(),
+            addresses,
+            vrf: vrf.map(str::to_owned),
+            exceptions_pps: 1,
+            proxy_arp: None,
+            problem: None,
+        }
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Reconciler {
             link.mtu = mtu;
         }
         let has_v6 = svi.addresses.iter().any(|net| matches!(net, IpNet::V6(_)));
-        let mut complaint = namespace.forward(name, has_v6).err().map(text);
+        let mut complaint = namespace.forward(name, has_v6, svi.proxy_arp).err().map(text);
         let known = self.state.borrow().router.interfaces.get(name).map(|known| known.link.ifindex);
         if known != Some(link.ifindex) && !link.admin_up {
             kernel.set_up(link.ifindex).await.map_err(text)?;
