@@ -109,11 +109,25 @@ in_ns c20 sysctl -qw net.ipv4.conf.eth0.arp_notify=1 net.ipv6.conf.eth0.ndisc_no
 ip -n c20 link set eth0 address 02:00:00:00:20:99
 reaches c10 10.0.20.11
 reaches c10 2001:db8:20::11
-ip -n c20 addr del 10.0.20.11/24 dev eth0
+ip -n c20 addr flush dev eth0 scope global
 member e20 20 11
 reaches e20 10.0.20.1
+reaches e20 2001:db8:20::1
 reaches c10 10.0.20.11
+reaches c10 2001:db8:20::11
 check "it is the new one" bash -c "ip neigh show 10.0.20.11 | grep -q $(ip -n e20 -j link show eth0 | jq -r '.[0].address')"
+say "  a neighbour that only listens is not forgotten while packets go to it"
+for family in ipv4 ipv6; do sysctl -qw net.$family.neigh.vlan20.{base_reachable_time_ms=500,gc_stale_time=1,delay_first_probe_time=1}; done
+received() { [ "$(in_ns e20 nstat -asz "$1" | awk '/Udp/ {print $2}')" -gt "$2" ]; }
+stream c10 e20 10.0.20.11
+wait_for 20 received UdpInDatagrams 3200
+stream_stop c10
+check "nothing was lost in four seconds, IPv4" streamed c10 'length == $flows and all(.[]; .lost == 0)'
+stream c10 e20 2001:db8:20::11
+wait_for 20 received Udp6InDatagrams 3200
+stream_stop c10
+check "IPv6" streamed c10 'length == $flows and all(.[]; .lost == 0)'
+
 say "  not routed: broadcasts of a network, link-local addresses, addresses of nowhere"
 reaches_not c10 -b 10.0.20.255
 reaches_not c10 "$(ip -n e20 -6 -o addr show dev eth0 scope link | awk '{sub("/.*", "", $4); print $4}')%eth0"
