@@ -150,7 +150,7 @@ pub static COMMANDS: &[Spec] = &[
     config!(IFACE, "list-ifaces", "", 1, 1, "BRIDGE", port::needs_interfaces, port::list_ifaces, "print the names of a bridge's interfaces, without its own"),
     config!(IFACE, "iface-to-br", "", 1, 1, "IFACE", port::needs_names, port::iface_to_br, "print the bridge of an interface"),
 
-    config!(ROUTER, "add-svi", "--may-exist", 3, MANY, "BRIDGE NAME [tag=VID] address=CIDR[,CIDR]... [vrf=NAME] [mac=MAC]", svi::needs_new, svi::add_svi, "make the switch the gateway of a VLAN; of what has no tag where NAME is BRIDGE"),
+    config!(ROUTER, "add-svi", "--may-exist", 2, MANY, "BRIDGE NAME [tag=VID] [address=CIDR[,CIDR]...] [vrf=NAME] [mac=MAC]", svi::needs_new, svi::add_svi, "make the switch the gateway of a VLAN; of what has no tag where NAME is BRIDGE"),
     config!(ROUTER, "del-svi", "--if-exists", 1, 1, "NAME", svi::needs, svi::del_svi, "delete it; a bridge's own interface stays"),
     config!(ROUTER, "list-svi", "", 0, 1, "[BRIDGE]", svi::needs_all, svi::list_svi, "print the names of the gateways' interfaces"),
     config!(ROUTER, "route add", "--may-exist", 2, MANY, "[blackhole|unreachable|prohibit] PREFIX [via ADDRESS] [dev IFACE] [weight N] [onlink]... [metric N] [vrf NAME]", route::needs, route::add, "add a static route; each further via is a further way, by weight"),

@@ -50,7 +50,7 @@ struct NewSvi {
 impl NewSvi {
     fn parse(words: &[String]) -> Result<NewSvi, Stop> {
         const KEYS: [&str; 4] = ["tag", "address", "vrf", "mac"];
-        const REMEDY: &str = "an SVI has tag=VID address=CIDR[,CIDR]... [vrf=NAME] [mac=MAC]";
+        const REMEDY: &str = "an SVI has tag=VID [address=CIDR[,CIDR]...] [vrf=NAME] [mac=MAC]";
         let mut new = NewSvi::default();
         let mut seen: Vec<&str> = vec![];
         for word in words {
@@ -72,12 +72,7 @@ impl NewSvi {
                 _ => new.mac = text::mac(value).map(|_| Some(value.to_ascii_lowercase()))?,
             }
         }
-        match new.addresses.is_empty() {
-            true => {
-                Err(Stop::new("add-svi: an SVI needs an address").hint(Some("add address=CIDR, as 192.168.1.1/24")))
-            }
-            false => Ok(new),
-        }
+        Ok(new)
     }
 }
 
@@ -231,7 +226,7 @@ impl Context {
     }
 }
 
-/// `add-svi BRIDGE NAME [tag=VID] address=CIDR[,CIDR]... [vrf=NAME] [mac=MAC]`
+/// `add-svi BRIDGE NAME [tag=VID] [address=CIDR[,CIDR]...] [vrf=NAME] [mac=MAC]`
 pub fn add_svi(ctx: &mut Context, command: &Command) -> Result<(), Stop> {
     let (bridge, name) = (command.args[0].as_str(), command.args[1].as_str());
     let new = NewSvi::parse(&command.args[2..])?;
