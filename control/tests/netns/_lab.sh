@@ -90,6 +90,17 @@ sessions() {
 }
 hops() { local answer; answer=$(one_ping "$1" "${@:3}") && [[ $answer == *"ttl=$((64 - $2)) "* ]]; } # NAMESPACE N [OPTIONS…] ADDRESS: the answer came over N routers
 
+# by_workers MACHINE COMMAND…: while the command runs, all but the first packets of each flow are forwarded by the workers, not by the kernel.
+by_workers() {
+    local machine=$1 before; shift
+    before=$(kernel_forwarded "$machine")
+    "$@"
+    local more=$(($(kernel_forwarded "$machine") - before))
+    [ $more -lt 100 ] || fail "the kernel of $machine forwarded $more packets"
+    ok "the workers of $machine forwarded that, but for $more packets"
+}
+kernel_forwarded() { in_ns "$1" nstat -asz IpForwDatagrams Ip6OutForwDatagrams | awk '/Ip/ {sum += $2} END {print sum}'; }
+
 # stream FROM TO ADDRESS: paced flows until stream_stop FROM, which leaves what arrived in $OUT/FROM.stream and says it.
 FLOWS=16 INTERVAL_MS=20
 stream() {

@@ -22,12 +22,10 @@ check "and h2 to h1's" wait_for 20 has_route h2 10.1.10.0/24 2
 reaches c1 10.2.10.11
 check "over three routers: h1, a leaf, h2" hops c1 3 10.2.10.11
 check "from one VLAN to another of the other host" hops c1 3 10.2.20.11
-transfer c1 c2 10.2.10.11
+by_workers h1 transfer c1 c2 10.2.10.11
 
 say "what the route map does not name stays at home"
-on h1 shuntctl add-port br0 vlan30 tag=30 -- set Interface vlan30 type=internal
-in_ns h1 ip link set vlan30 up
-in_ns h1 ip addr add 10.1.99.1/24 dev vlan30
+on h1 shuntctl add-svi br0 vlan30 tag=30 address=10.1.99.1/24
 guest h1 private 10.1.99.11/24 10.1.99.1
 on h1 shuntctl add-port br0 private tag=30
 reaches private 10.1.10.11

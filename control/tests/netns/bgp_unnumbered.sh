@@ -4,7 +4,10 @@
 . "$HERE/_fabric.sh"
 shunt_host h1 h2
 wires unnumbered
-for h in 1 2; do host_ports $h; done
+for h in 1 2; do
+    host_ports $h
+    doc_on h$h "uplinks unnumbered"
+done
 fabric unnumbered
 for n in 1 2; do host_conf $n "frr unnumbered" | frr h$n; done
 for m in h1 h2; do check "both sessions of $m are up" wait_for 30 established $m 2; done
@@ -15,9 +18,8 @@ reaches c1 10.2.10.11
 reaches c1 2001:db8:2:10::11
 check "over three routers: h1, a leaf, h2" hops c1 3 10.2.10.11
 check "IPv6, too" hops c1 3 2001:db8:2:10::11
-transfer c1 c2 10.2.10.11
-transfer c1 c2 2001:db8:2:10::11
-
+by_workers h1 transfer c1 c2 10.2.10.11
+by_workers h1 transfer c1 c2 2001:db8:2:10::11
 say "twenty containers come and go"
 # Until nothing is said but keepalives.
 keepalives() { vty h1 'show bgp neighbors json' | jq '[.[].messageStats | .keepalivesRecv, .keepalivesSent] | min'; }
@@ -42,11 +44,9 @@ check "no session went down, no update was sent: $(xargs <"$OUT/after")" diff "$
 check "the link-local address is what it was" diff "$OUT/link-local" <(link_local)
 
 say "a network comes and goes"
-on h1 shuntctl add-port br0 vlan30 tag=30 -- set Interface vlan30 type=internal
-in_ns h1 ip link set vlan30 up
-in_ns h1 ip addr add 10.1.30.1/24 dev vlan30
+on h1 shuntctl add-svi br0 vlan30 tag=30 address=10.1.30.1/24
 check "h2 learns it" wait_for 10 has_route h2 10.1.30.0/24 2
-on h1 shuntctl del-port br0 vlan30
+on h1 shuntctl del-svi vlan30
 check "and forgets it" wait_for 10 has_route h2 10.1.30.0/24 0
 sent() { sed 's/.*\[\(.*\),.*/\1/' "$@"; }
 twice_more() { diff <(sent "$OUT/before" | awk '{print $1 + 2}') <(sessions h1 | sent); }

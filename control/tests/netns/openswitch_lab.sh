@@ -7,7 +7,7 @@ shunt_host ops1 ops2 ops3
 for n in 1 2 3; do
     in_ns ops$n sysctl -qw net.ipv4.ip_forward=1
     for port in 1 2; do
-        refused 65 "$port" on ops$n shuntctl add-br p$port -- add-port p$port $port -- set Port $port other_config:uplink=true
+        refused 65 "$port" on ops$n shuntctl add-br p$port -- add-svi p$port p$port -- add-port p$port $port -- set Port $port other_config:uplink=true
     done
     frr ops$n <<<'frr defaults traditional'
 done
@@ -58,7 +58,10 @@ check "ops1 sees the last network through both others" bash -c "ip netns exec op
 check "ops1 reaches ops3 with ttl 63: one hop" hops ops1 1 192.168.103.2
 check "a reaches b with ttl 61: three" can_ping a 192.168.104.100
 check "each hop takes one" hops a 3 192.168.104.100
-transfer a b 192.168.104.100
+by_workers ops2 transfer a b 192.168.104.100
+on ops2 shuntctl interface brief | tee "$OUT/brief"
+check "interface brief has the columns of the lab" grep -qE '^Interface +VLAN +Type +Mode +Status +Reason +Speed.* +Port channel' "$OUT/brief"
+for port in 1 2 p1 p2; do check "$port is up there" grep -qE "^$port +.* up +none " "$OUT/brief"; done
 
 say "shut, no shut"
 vty_lines ops2 >/dev/null <<<$'configure terminal\ninterface p2\nshutdown'

@@ -8,9 +8,7 @@ sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv6.conf.de
 start_shuntd
 shuntctl add-br br0 -- add-port br0 eth0 trunks=30 -- set Port eth0 other_config:uplink=true
 svi() { # VLAN: its interface with the addresses that end in 1
-    shuntctl add-port br0 vlan$1 tag=$1 -- set Interface vlan$1 type=internal
-    ip link set vlan$1 up
-    ip addr add 10.0.$1.1/24 dev vlan$1; ip addr add 2001:db8:$1::1/64 dev vlan$1
+    shuntctl add-svi br0 vlan$1 tag=$1 "address=10.0.$1.1/24,2001:db8:$1::1/64"
 }
 member() { # NAME VLAN NUMBER
     guest host $1 10.0.$2.$3/24 10.0.$2.1 2001:db8:$2::$3/64 2001:db8:$2::1
@@ -29,7 +27,7 @@ addresses far eth0 10.0.99.11/24 2001:db8:99::11/64
 in_ns leaf sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 ip -n far route add default via 10.0.99.2; ip -n far route add default via 2001:db8:99::2
 ip -n leaf route add default via 10.0.30.1; ip -n leaf route add default via 2001:db8:30::1
-ip route add 10.0.99.0/24 via 10.0.30.2; ip route add 2001:db8:99::/64 via 2001:db8:30::2
+shuntctl route add 10.0.99.0/24 via 10.0.30.2 -- route add 2001:db8:99::/64 via 2001:db8:30::2
 
 say "between VLANs, to the host, to the leaf and beyond"
 for to in 10.0.20.11 2001:db8:20::11 10.0.10.1 10.0.20.1 2001:db8:20::1 10.0.30.2 10.0.99.11 2001:db8:99::11; do reaches c10 $to; done
@@ -41,13 +39,13 @@ check "to another VLAN one" hops c10 1 10.0.20.11
 check "in IPv6, too" hops c10 1 2001:db8:20::11
 check "to the far network two" hops c10 2 10.0.99.11
 for to in 10.0.20.11 2001:db8:20::11; do
-    transfer c10 c20 $to
+    by_workers host transfer c10 c20 $to
     transfer c10 c20 $to -u -b 20M
 done
 transfer c10 host 10.0.20.1
 transfer host c20 10.0.20.11
-transfer c20 far 10.0.99.11
-transfer far c20 2001:db8:20::11
+by_workers host transfer c20 far 10.0.99.11
+by_workers host transfer far c20 2001:db8:20::11
 reaches c10 -s 4000 10.0.20.11
 reaches c10 -s 4000 2001:db8:20::11
 
@@ -90,8 +88,8 @@ check "c10 has learned 1400" path_mtu 10.0.40.11 1400
 check "and 1300" path_mtu 2001:db8:99::11 1300
 ip -n c10 route flush cache; ip -n c10 -6 route flush cache
 reaches c10 -M dont -s 1472 10.0.40.11
-for to in 10.0.40.11 2001:db8:40::11; do transfer c10 c40 $to; done
-for to in 10.0.99.11 2001:db8:99::11; do transfer c10 far $to; done
+for to in 10.0.40.11 2001:db8:40::11; do by_workers host transfer c10 c40 $to; done
+for to in 10.0.99.11 2001:db8:99::11; do by_workers host transfer c10 far $to; done
 answers 'bytes from' -M do -s 1372 10.0.40.11
 answers 'bytes from' -M do -s 1472 10.0.20.11
 
