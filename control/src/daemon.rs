@@ -216,6 +216,9 @@ impl Daemon for Frontend {
         if self.exit.is_some() {
             self.stop.notify_one();
         }
+        if state.router.has_to_forget() {
+            self.dirty.notify_one();
+        }
         answer
     }
 

@@ -227,6 +227,7 @@ impl Reconciler {
             self.install(&model, &touched)?;
         }
         self.apply_rows(&model).await;
+        self.forget_neighbours().await;
         if names_vrfs {
             self.close_unused_vrfs(&model);
         }

@@ -229,6 +229,7 @@ impl Program {
             Some(ran) => ran?,
             None => run(self.as_ovs, invocation, needs, read(needs.whole()).map_err(explain)?)?,
         };
+        self.check_routers(client, &ctx)?;
         let (next_cfg, uuids) = self.commit(client, invocation, &ctx.txn)?;
         self.warn(&ctx.warnings);
         let mut output = format_outputs(outputs, invocation);
@@ -238,6 +239,31 @@ impl Program {
         let touched = if self.as_ovs { ctx.txn.added } else { ctx.txn.touched }.into_iter();
         let touched = touched.map(|(table, row)| (table, *uuids.get(&row).unwrap_or(&row)));
         Ok(Committed { output, touched: touched.collect(), next_cfg })
+    }
+
+    /// Refuses routers that the daemon knows to be on no link, or on another one.
+    fn check_routers(&self, client: &mut Client, ctx: &Context) -> Result<(), Stop> {
+        for router in &ctx.routers {
+            let mut params = vec![router.via.to_string(), "--format=json".to_owned()];
+            params.extend(router.vrf.iter().flat_map(|vrf| ["vrf".to_owned(), vrf.clone()]));
+            let is_on_link = match client.call("route/get", json!(params)) {
+                Ok(route) => {
+                    let hop = &route["next_hops"][0];
+                    let is_named = router.dev.as_ref().is_none_or(|dev| hop["dev"] == dev.as_str());
+                    route["type"] == "unicast" && hop["via"].is_null() && is_named
+                }
+                Err(ClientError::Refused(error)) => !error_text(&error).contains("no route to"),
+                Err(error) => return Err(self.explain(error)),
+            };
+            if !is_on_link {
+                let link = router.dev.as_ref().map_or("any link".to_owned(), |dev| format!("the link of {dev}"));
+                let remedy = "give a router in the network of an interface, or add \"dev IFACE onlink\"";
+                return Err(
+                    Stop::new(format!("{} is not reachable: it is not on {link}", router.via)).hint(Some(remedy))
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Sends the transaction. Gives the new `next_cfg`, and which UUIDs the daemon gave to our new rows.

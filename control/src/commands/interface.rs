@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::database::{Database, RowRef};
+use crate::datum::Atom;
 use serde_json::{Value, json};
 use shunt_switch::counters::PortTotals;
 use shunt_switch::reason::Reason;
@@ -118,6 +119,12 @@ impl<'a> View<'a> {
         self.svi.into_iter().flat_map(|svi| svi.get("addresses").strings()).collect()
     }
 
+    /// How its device is driven.
+    fn driver(&self) -> Vec<(&'a str, &'a str)> {
+        let text = |atom: &'a Atom| if let Atom::String(text) = atom { Some(text.as_str()) } else { None };
+        self.row.get("status").pairs().filter_map(|(key, value)| Some((text(key)?, text(value)?))).collect()
+    }
+
     fn vrf(&self) -> Option<&'a str> {
         self.svi.and_then(|svi| svi.get("vrf").as_str())
     }
@@ -218,7 +225,7 @@ pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, 
     line("MTU", number("mtu"));
     let duplex = text(view.row, "duplex");
     line("speed", view.speed_mbps().map_or(String::new(), |speed| format!("{speed} Mb/s, {duplex} duplex")));
-    let status: Vec<String> = view.row.get("status").pairs().map(|(key, value)| format!("{key}={value}")).collect();
+    let status: Vec<String> = view.driver().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     line("driven by", status.join(" "));
     line("received", format!("{} packets, {} bytes", totals.rx_packets, totals.rx_bytes));
     line("sent", format!("{} packets, {} bytes", totals.tx_packets, totals.tx_bytes));
@@ -231,15 +238,15 @@ pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, 
 impl View<'_> {
     fn json(&self, totals: &PortTotals) -> Value {
         let mut all = self.brief_json();
-        let status: serde_json::Map<_, _> =
-            (self.row.get("status").pairs()).map(|(key, value)| (key.to_string(), value.to_string().into())).collect();
+        let driver: serde_json::Map<_, _> =
+            self.driver().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         let drops: serde_json::Map<_, _> = (Reason::ALL.iter().filter(|&&reason| totals.dropped(reason) > 0))
             .map(|&reason| (reason.name().to_owned(), totals.dropped(reason).into()))
             .collect();
         let more = json!({
             "port": text(self.port, "name"), "ofport": self.row.get("ofport").as_integer(), "errors": self.errors(),
             "mac": self.row.get("mac_in_use").as_str(), "mtu": self.row.get("mtu").as_integer(),
-            "duplex": self.row.get("duplex").as_str(), "status": self.status(), "driven_by": status,
+            "duplex": self.row.get("duplex").as_str(), "status": self.status(), "driven_by": driver,
             "rx_packets": totals.rx_packets, "rx_bytes": totals.rx_bytes,
             "tx_packets": totals.tx_packets, "tx_bytes": totals.tx_bytes, "drops": drops,
         });

@@ -6,7 +6,11 @@ mod daemon;
 mod fdb;
 mod interface;
 mod mdb;
+mod neigh;
 mod port;
+mod route;
+mod router;
+mod trace;
 mod worker;
 
 use crate::history::History;
@@ -102,13 +106,18 @@ pub const COMMANDS: &[RuntimeCommand] = &[
     command("fdb/show", "BRIDGE", 1..=1, fdb::show),
     command("fdb/stats-clear", "[BRIDGE]", 0..=1, fdb::stats_clear),
     command("fdb/stats-show", "BRIDGE", 1..=1, fdb::stats_show),
+    command("forward/trace", "SOURCE DESTINATION [proto P] [sport N] [dport N] [vrf NAME]", 2..=10, trace::trace),
     command("interface", "NAME", 1..=1, interface::show),
     command("interface/brief", "", 0..=0, interface::brief),
     command("list-commands", "", 0..=0, daemon::list_commands),
     command("mdb/flush", "[BRIDGE]", 0..=1, mdb::flush),
     command("mdb/show", "BRIDGE", 1..=1, mdb::show),
     command("memory/show", "", 0..=0, daemon::memory_show),
+    command("neigh/flush", "[dev IFACE] [vrf NAME]", 0..=4, neigh::flush),
+    command("neigh/show", "[dev IFACE] [vrf NAME]", 0..=4, neigh::show),
     command("port/stats", "[PORT]", 0..=1, port::stats),
+    command("route/get", "ADDRESS [vrf NAME]", 1..=3, route::get),
+    command("route/show", "[PREFIX] [vrf NAME]", 0..=3, route::show),
     command("version", "", 0..=0, daemon::version),
     command("vlog/list", "", 0..=0, daemon::vlog_list),
     command("vlog/set", "[MODULE:DESTINATION:LEVEL]...", 0..=64, daemon::vlog_set),

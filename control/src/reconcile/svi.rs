@@ -245,6 +245,16 @@ impl Reconciler {
         }
     }
 
+    /// Has the kernel forget the neighbours that the operator wants forgotten.
+    pub(super) async fn forget_neighbours(&mut self) {
+        let all = self.state.borrow_mut().router.take_to_forget();
+        for (vrf, ifindex, address) in all {
+            if let Some(namespace) = self.namespaces.open.get(&vrf) {
+                said(namespace.kernel.delete_neighbour(ifindex, address).await);
+            }
+        }
+    }
+
     /// The requests that reach the host end of an interface, and that end, where it is not in the host's namespace.
     pub(super) fn host_end_in_vrf(&self, name: &str) -> Option<(Kernel, Link)> {
         let state = self.state.borrow();

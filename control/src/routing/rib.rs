@@ -325,7 +325,12 @@ impl Rib {
 
     /// What is in force for exactly this prefix.
     pub fn best(&self, prefix: &IpNet) -> Option<Best> {
-        let in_force = |kept: &Kept| {
+        self.in_force(prefix).map(|(_, best)| best)
+    }
+
+    /// As [`Rib::best`], with the route that it is of.
+    pub fn in_force(&self, prefix: &IpNet) -> Option<(&Route, Best)> {
+        let best = |kept: &Kept| {
             let hops = match (kept.route.kind, &kept.route.hops) {
                 (Kind::Unicast, Hops::Own(hops)) => hops.clone(),
                 (Kind::Unicast, Hops::Object(id)) => match self.resolve(*id)? {
@@ -338,7 +343,7 @@ impl Rib {
             // The kernel passes over a route all of whose next hops are dead.
             (!hops.is_empty()).then_some(Best { kind: Kind::Unicast, hops })
         };
-        self.routes.get(prefix)?.iter().find_map(in_force)
+        self.routes.get(prefix)?.iter().find_map(|kept| Some((&kept.route, best(kept)?)))
     }
 
     /// All routes for exactly this prefix, the best first.

@@ -15,7 +15,7 @@ use shunt_switch::config::{self, PortIndex};
 use shunt_switch::limits;
 use shunt_switch::table::bucket::Bucket;
 use shunt_switch::table::fib::Pass;
-use shunt_switch::table::next_hop::InterfaceIndex;
+use shunt_switch::table::next_hop::{Hop, InterfaceIndex};
 use shunt_switch::table::vlan::Mode;
 use shunt_switch::wire::ethernet::Mac;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -34,6 +34,7 @@ pub struct Router {
     /// Numbers that some worker may still know.
     leaving: Vec<u16>,
     seed: u64,
+    to_forget: Vec<(VrfName, u32, IpAddr)>,
     /// What workers must come past before memory is used again.
     owed: Option<Pass>,
 }
@@ -90,6 +91,7 @@ impl Default for Router {
             numbers: Numbers::new(limits::PORTS_MAX),
             leaving: Vec::new(),
             seed: random_seed(),
+            to_forget: Vec::new(),
             owed: None,
         }
     }
@@ -241,6 +243,34 @@ impl Router {
             let net = IpNet::new(address, len).ok()?.trunc();
             Some((net, rib.best(&net)?))
         })
+    }
+
+    /// What a worker makes of a packet for `address` in a VRF whose flow has this hash; none without a route.
+    pub fn hop(&self, vrf: &VrfName, address: IpAddr, hash: u32) -> Option<Hop> {
+        let (fib, hops) = self.writers.as_ref()?.shared();
+        let tables = self.vrfs.get(vrf)?.forwarding.tables();
+        let table = if address.is_ipv4() { tables.v4 } else { tables.v6 };
+        fib.lookup_any(table, address).map(|target| hops.hop(target, || hash))
+    }
+
+    /// What the workers' hash of flows begins with.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Neighbours that the kernel is to forget, by VRF and the kernel's number of the device.
+    pub fn forget(&mut self, neighbours: impl IntoIterator<Item = (VrfName, u32, IpAddr)>) {
+        self.to_forget.extend(neighbours);
+    }
+
+    /// There are such.
+    pub fn has_to_forget(&self) -> bool {
+        !self.to_forget.is_empty()
+    }
+
+    /// Those, once.
+    pub fn take_to_forget(&mut self) -> Vec<(VrfName, u32, IpAddr)> {
+        std::mem::take(&mut self.to_forget)
     }
 
     /// The interface that has this number of the kernel in a VRF.

@@ -8,6 +8,7 @@ use crate::routing::text::Wrong;
 use crate::schema::{BaseType, ColumnSchema, ColumnType, DatabaseSchema};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -85,6 +86,13 @@ struct Symbol {
     strong: bool,
 }
 
+/// A router of a new route.
+pub(super) struct Router {
+    pub(super) via: IpAddr,
+    pub(super) dev: Option<String>,
+    pub(super) vrf: Option<String>,
+}
+
 /// What a command runs on.
 pub struct Context {
     /// What the database looks like.
@@ -101,6 +109,8 @@ pub struct Context {
     pub as_ovs: bool,
     /// Things to tell the user that stop nothing.
     pub warnings: Vec<String>,
+    /// Routers of new routes that no SVI has on its link: another interface must have them.
+    pub(super) routers: Vec<Router>,
     symbols: BTreeMap<String, Symbol>,
 }
 
@@ -115,6 +125,7 @@ impl Context {
             json: None,
             as_ovs,
             warnings: vec![],
+            routers: vec![],
             symbols: BTreeMap::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! How are static routes added and deleted? They are rows that the daemon puts into the kernel's table of the VRF.
 
-use super::{Context, Needs, Stop, svi};
+use super::{Context, Needs, Router, Stop, svi};
 use crate::cli::grammar::Command;
 use crate::datum::Datum;
 use crate::routing::text::{self, NextHop};
@@ -166,25 +166,31 @@ impl Context {
         Err(Stop::new(format!("{name} is {place}")).hint(Some(remedy)))
     }
 
-    /// As far as SVIs tell: the router is on the link that it is said to be on, and is not the switch itself.
-    fn check_reachable(&self, hop: &NextHop, vrf: Option<&str>) -> Result<(), Stop> {
+    /// As far as SVIs tell: the router is on the link that it is said to be on, and is not the switch itself. The daemon knows
+    /// other interfaces.
+    fn check_reachable(&mut self, hop: &NextHop, vrf: Option<&str>) -> Result<(), Stop> {
         if let Some(dev) = &hop.dev {
             self.check_interface(dev, vrf)?;
         }
         let Some(via) = hop.via else { return Ok(()) };
+        let mut is_known = hop.onlink || text::is_link_local(via);
         for svi in self.txn.rows("SVI").into_iter().filter(|svi| self.svi_vrf(*svi) == vrf) {
             let (name, networks) = (self.txn.name("SVI", svi), self.svi_addresses(svi));
             if networks.iter().any(|own| own.addr() == via) {
                 let message = format!("{via} is the switch's own address on {name}");
                 return Err(Stop::new(message).hint(Some("give the address of another router")));
             }
-            let is_on_link = hop.onlink || text::is_link_local(via) || networks.iter().any(|own| own.contains(&via));
-            if hop.dev.as_deref() == Some(name) && !is_on_link {
+            let is_named = hop.dev.as_deref().is_none_or(|dev| dev == name);
+            is_known |= is_named && networks.iter().any(|own| own.contains(&via));
+            if hop.dev.as_deref() == Some(name) && !is_known {
                 let list: Vec<_> = networks.iter().map(ToString::to_string).collect();
                 let message = format!("{via} is not reachable: {name} has {}", list.join(", "));
                 let remedy = "give a router in its network, or add \"onlink\" if it is on the link all the same";
                 return Err(Stop::new(message).hint(Some(remedy)));
             }
+        }
+        if !is_known {
+            self.routers.push(Router { via, dev: hop.dev.clone(), vrf: vrf.map(str::to_owned) });
         }
         Ok(())
     }
