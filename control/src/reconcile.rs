@@ -10,6 +10,7 @@ mod open;
 mod settings;
 mod static_rows;
 mod svi;
+mod wait;
 
 use crate::clock::Clock;
 use crate::dataplane::Stuck;
@@ -32,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use svi::Namespaces;
+pub use wait::Event;
 
 /// How long after a failure a device is tried again though nothing about it has changed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -41,8 +43,6 @@ const SETTLE: Duration = Duration::from_millis(200);
 const ATTACH_AT_ONCE: usize = 256;
 /// Devices opened side by side: most of it is waiting for the kernel to make and pin memory, in other threads.
 const OPEN_AT_ONCE: usize = 4;
-/// How long after a change of routes the workers are asked to come past: many changes share one question.
-const PASS_AFTER: Duration = Duration::from_millis(20);
 
 /// Keeps the switch in line with its configuration.
 pub struct Reconciler {
@@ -75,17 +75,6 @@ pub struct Reconciler {
     heard: Vec<(VrfName, Vec<Told>)>,
     /// When memory that routes no longer take is to be used again.
     pass_due: Option<tokio::time::Instant>,
-}
-
-/// What [`Reconciler::event`] waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A link of the host changed: [`Reconciler::reconcile`].
-    Links,
-    /// Routes or neighbours changed: [`Reconciler::take_routes`].
-    Routes,
-    /// The workers are to come past: [`Reconciler::reclaim`].
-    PassDue,
 }
 
 /// A device that could not be attached.
@@ -130,37 +119,6 @@ impl Reconciler {
             heard: Vec::new(),
             pass_due: None,
         }
-    }
-
-    /// Waits until something of the kernel's changes, or is due. Nothing is lost if the future is dropped before it is ready.
-    pub async fn event(&mut self) -> Result<Event, kernel::Error> {
-        if self.pass_due.is_none() && self.state.borrow().router.is_owed() {
-            self.pass_due = Some(tokio::time::Instant::now() + PASS_AFTER);
-        }
-        let pass_due = self.pass_due;
-        let pass = async {
-            match pass_due {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            touched = self.links.changed() => {
-                self.touched_links.extend(touched?);
-                Ok(Event::Links)
-            }
-            told = self.namespaces.told() => {
-                self.heard.push(told?);
-                Ok(Event::Routes)
-            }
-            () = pass => Ok(Event::PassDue),
-        }
-    }
-
-    /// Has all workers come past, after which memory that routes no longer take is used again.
-    pub fn reclaim(&mut self) -> Result<(), Stuck> {
-        self.pass_due = None;
-        self.state.borrow_mut().reclaim_routes()
     }
 
     /// Undoes what a killed daemon left on devices that this one does not attach. Call it after the first reconciliation.

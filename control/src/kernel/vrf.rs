@@ -30,7 +30,7 @@ impl Namespace {
     /// # Errors
     /// If it cannot be opened.
     pub fn own(kernel: &Kernel) -> Result<Self, Error> {
-        let (file, inode) = open(Path::new("/proc/self/ns/net"))?;
+        let (file, inode) = open(Path::new("/proc/thread-self/ns/net"))?;
         Ok(Self { kernel: kernel.clone(), routes: Routes::open()?, file, inode, path: None })
     }
 

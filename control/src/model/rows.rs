@@ -62,10 +62,9 @@ impl Model {
         }
         let of_ports = of_table("Port").filter_map(|uuid| db.row("Port", &uuid));
         let of_ports = of_ports.flat_map(|port| port.get("interfaces").uuids());
-        let of_svis = of_table("SVI").flat_map(|svi| {
-            let interfaces = db.table("Interface").into_iter();
-            interfaces.flat_map(move |table| table.strong_referrers(&svi).map(|row| row.uuid).collect::<Vec<_>>())
-        });
+        let svis = db.table("SVI");
+        let interface_of = |svi: Uuid| Some(svis?.strong_referrers(&svi).next_back()?.uuid);
+        let of_svis = of_table("SVI").filter_map(interface_of);
         let of_links = links.iter().filter_map(|name| self.interfaces.get(name)).map(|interface| interface.uuid);
         let again: BTreeSet<Uuid> = of_table("Interface").chain(of_ports).chain(of_svis).chain(of_links).collect();
         // All that was goes first: a name may have passed from one row to another.

@@ -40,6 +40,9 @@ impl StaticRows {
     pub(super) fn changed(&mut self, model: &Model, routes: BTreeSet<Uuid>, neighbours: BTreeSet<Uuid>) {
         for uuid in &routes {
             self.errors.remove(uuid);
+            if !model.routes.contains_key(uuid) {
+                self.routes.remove(uuid);
+            }
             if let Some(place) = self.places.remove(uuid) {
                 if let Some(others) = self.by_prefix.get_mut(&place) {
                     others.remove(uuid);
@@ -76,27 +79,23 @@ impl StaticRows {
 
     /// Takes over what the kernel told of a VRF, as far as it concerns rows.
     fn heard(&mut self, vrf: &VrfName, touched: &Touched, model: &Model, router: &Router) {
-        if !self.by_prefix.is_empty() {
-            let known = router.vrfs.get(vrf);
-            for prefix in &touched.prefixes {
-                let place = (vrf.clone(), *prefix);
-                let steps = known.map(|known| self.steps(&known.rib, model, &place));
-                if self.by_prefix.contains_key(&place) && steps.is_some_and(|steps| !steps.is_none()) {
-                    self.due_prefixes.insert(place);
-                }
+        let known = router.vrfs.get(vrf);
+        let places =
+            touched.prefixes.iter().filter(|_| !self.by_prefix.is_empty()).map(|prefix| (vrf.clone(), *prefix));
+        let places: Vec<_> = places.filter(|place| self.by_prefix.contains_key(place)).collect();
+        for place in places {
+            if known.is_some_and(|known| !self.steps(&known.rib, model, &place).is_none()) {
+                self.due_prefixes.insert(place);
             }
         }
-        if !self.neighbours.is_empty() {
-            let known = router.vrfs.get(vrf);
-            for (uuid, (row, ifindex)) in &self.neighbours {
-                let key = (*ifindex, row.address);
-                let is_same = || {
-                    let mac = known.and_then(|known| known.forwarding.neighbour(key.0, key.1));
-                    mac.is_some_and(|mac| mac.octets() == row.mac)
-                };
-                if &row.vrf == vrf && touched.neighbours.contains(&key) && !is_same() {
-                    self.due_neighbours.insert(*uuid);
-                }
+        for (uuid, (row, ifindex)) in self.neighbours.iter().filter(|_| !touched.neighbours.is_empty()) {
+            let key = (*ifindex, row.address);
+            let is_same = || {
+                let mac = known.and_then(|known| known.forwarding.neighbour(key.0, key.1));
+                mac.is_some_and(|mac| mac.octets() == row.mac)
+            };
+            if &row.vrf == vrf && touched.neighbours.contains(&key) && !is_same() {
+                self.due_neighbours.insert(*uuid);
             }
         }
         // A link that came up, or an address, may be what a route waits for.

@@ -1,5 +1,7 @@
 //! Is what the reconciler keeps of earlier passes what one that looks at everything would find? With real devices.
 
+mod router;
+
 use super::*;
 use crate::dataplane::{Dataplane, Tuning};
 use crate::fuzzing::contents;

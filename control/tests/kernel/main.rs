@@ -1,6 +1,7 @@
 //! Does the kernel's side hold: links seen, devices prepared and put back, the host's own legs? (Needs root.)
 
 mod internal;
+mod layer3;
 mod links;
 mod prepare;
 mod routes;

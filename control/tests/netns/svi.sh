@@ -101,6 +101,18 @@ reaches red1 192.168.50.2
 transfer red1 red2 192.168.50.2
 reaches_not red1 192.168.20.2
 reaches_not c10 192.168.50.2
+say "an interface moves between VRFs, and a namespace that is deleted is made anew"
+shuntctl set SVI red42 vrf=blue
+reaches_not red1 192.168.50.2
+check "it is in the namespace blue" ip -n blue link show red42
+shuntctl clear SVI red42 vrf
+check "it is the host's" has_address host 192.168.50.1/24
+reaches red2 192.168.50.1
+shuntctl set SVI red42 vrf=red
+reaches red1 192.168.50.2
+ip netns del red
+wait_for 20 ip -n red link show red41
+reaches red1 192.168.50.2
 shuntctl -- create Route vrf=red prefix=10.7.0.0/16 type=unreachable >"$OUT/red-route"
 check "a route in the VRF" has_route red '^unreachable 10\.7\.0\.0/16'
 stop_shuntd -KILL
@@ -113,7 +125,7 @@ say "when the interface goes, so does all of it"
 shuntctl destroy Route "$(cat "$OUT/route")" -- destroy Neighbor "$(cat "$OUT/neighbour")"
 refute "the route" has_route host '^10\.7\.'
 shuntctl del-port vlan10 -- del-port red41
-check "no SVI is left of them" test "$(shuntctl --bare --columns=name list SVI | xargs)" = "$(printf '%s\n' vlan20 red42 | xargs)" -o "$(shuntctl --bare --columns=name list SVI | xargs)" = "red42 vlan20"
+check "no SVI is left of them" test "$(shuntctl --bare --columns=name list SVI | sort | xargs)" = "red42 vlan20"
 refute "its device" ip link show vlan10
 refute "its device in the VRF" ip -n red link show red41
 reaches_not c10 192.168.20.2
