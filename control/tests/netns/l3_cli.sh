@@ -76,6 +76,8 @@ wait_for 5 bash -c "! shuntctl neigh show | grep -q '^192.168.20.2 '"
 says '^192.168.20.7 ' shuntctl neigh show
 refused 1 'c10 is not an interface of the router' shuntctl neigh flush dev c10
 reaches c10 192.168.20.2
+refused 65 'nope' shuntctl neigh add 192.168.20.8 lladdr 02:00:00:00:00:08 dev nope
+shuntctl neigh del 192.168.20.8 dev nope
 shuntctl neigh del 192.168.20.7 dev vlan20
 wait_for 5 bash -c "! shuntctl neigh show | grep -q '^192.168.20.7 '"
 
@@ -88,6 +90,24 @@ check "by the workers" grep -qx 'forwarded by the workers' "$OUT/trace"
 json '.verdict == "forwarded" and .port == "c20" and .vlan == 20' forward trace 192.168.10.2 192.168.20.2
 ways() { for sport in $(seq 1 40); do shuntctl --format=json forward trace 192.168.10.2 10.1.0.9 proto tcp sport "$sport" dport 80; done | jq -s "$1"; }
 check "flows take both ways" test "$(ways 'map(.way) | unique | length')" = 2
+container c11 192.168.10.3/24
+in_ns c11 ip route add default via 192.168.10.1
+shuntctl add-port br0 c11 tag=10
+reaches c11 192.168.20.2
+reaches c11 192.168.10.2
+foreseen=$(for sport in $(seq 1001 1016); do
+    shuntctl --format=json forward trace 192.168.10.3 10.1.0.9 proto udp sport "$sport" dport 53 | jq -r 'select(.port == "c20").sport'
+done | xargs)
+capture_start c20 eth0 udp dst port 53
+in_ns c11 python3 -c '
+import socket
+for sport in range(1001, 1017):
+    flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    flow.bind(("", sport))
+    flow.sendto(b"x", ("10.1.0.9", 53))'
+capture_stop
+check "flows take the way that was foreseen ($foreseen)" \
+    test "$foreseen" = "$(tshark -r "$OUT/wire.pcap" -T fields -e udp.srcport 2>/dev/null | sort -n | xargs)"
 says 'dropped by the workers: route_blackhole' shuntctl forward trace 192.168.10.2 10.66.0.1
 says 'goes on to the kernel: it is an address of the switch' shuntctl forward trace 192.168.10.2 192.168.20.1
 says 'goes on to the kernel: the neighbour is not known' shuntctl forward trace 192.168.10.2 192.168.20.99
