@@ -8,6 +8,9 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
+/// Most that are printed at once: meanwhile the control thread does nothing else.
+const ROUTES_MAX: usize = 100_000;
+
 /// All routes of a VRF, or those to a prefix and to parts of it. What the kernel has for the host's own addresses is left out.
 pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, String> {
     let words = Words::parse(args, &["vrf"])?;
@@ -23,6 +26,12 @@ pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, 
         false => within.iter().all(|within| within.contains(*prefix)),
     };
     let mut prefixes: Vec<IpNet> = place.vrf.rib.prefixes().filter(is_wanted).copied().collect();
+    if prefixes.len() > ROUTES_MAX {
+        let count = prefixes.len();
+        return Err(format!(
+            "{count} routes are more than are printed at once, {ROUTES_MAX}: give a PREFIX that has fewer"
+        ));
+    }
     prefixes.sort_unstable_by_key(|prefix| (prefix.addr().is_ipv6(), *prefix));
     let is_link_local = |prefix: &IpNet| matches!(prefix, IpNet::V6(net) if net.addr().is_unicast_link_local());
     let shown = prefixes.into_iter().filter(|prefix| !is_link_local(prefix)).filter_map(|prefix| place.route(prefix));

@@ -9,7 +9,8 @@ use crate::state::router::{Router, Vrf};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use shunt_switch::table::next_hop::Way;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 /// The words of a command: those that stand for themselves, and pairs such as `vrf NAME`.
 pub(super) struct Words<'a> {
@@ -45,6 +46,8 @@ pub(super) struct Place<'a> {
     pub(super) name: VrfName,
     pub(super) vrf: &'a Vrf,
     pub(super) router: &'a Router,
+    /// Names of devices that were asked for.
+    devices: RefCell<HashMap<u32, String>>,
 }
 
 impl<'a> Place<'a> {
@@ -52,7 +55,7 @@ impl<'a> Place<'a> {
         let router = &context.state.router;
         let name = words.get("vrf").map(str::to_owned);
         match (router.vrfs.get(&name), &name) {
-            (Some(vrf), _) => Ok(Self { name, vrf, router }),
+            (Some(vrf), _) => Ok(Self { name, vrf, router, devices: RefCell::default() }),
             (None, Some(name)) => Err(format!("no such VRF: {name} (`list SVI` shows which SVI is in which)")),
             (None, None) => Err("nothing is routed: no SVI is there (add-svi makes one)".to_owned()),
         }
@@ -60,8 +63,12 @@ impl<'a> Place<'a> {
 
     /// The name of a device; those of other namespaces that are no SVIs have a number only.
     pub(super) fn device(&self, ifindex: u32) -> String {
-        let own = self.router.interface_of(&self.name, ifindex).map(str::to_owned);
-        own.or_else(|| self.name.is_none().then(|| host_device(ifindex)).flatten()).unwrap_or(format!("#{ifindex}"))
+        let find = || {
+            let own = self.router.interface_of(&self.name, ifindex).map(str::to_owned);
+            let host = || self.name.is_none().then(|| host_device(ifindex)).flatten();
+            own.or_else(host).unwrap_or_else(|| format!("#{ifindex}"))
+        };
+        self.devices.borrow_mut().entry(ifindex).or_insert_with(find).clone()
     }
 
     /// What is in force for exactly this prefix, if it has a route of its own that is not for the host itself.
