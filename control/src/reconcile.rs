@@ -146,7 +146,7 @@ impl Reconciler {
     pub async fn reconcile(&mut self) -> Result<(), Stuck> {
         let Changed { interfaces: mut touched, forwarding: mut changed, routes, neighbours } = self.read_model();
         let model = Rc::clone(&self.model);
-        let names_vrfs = !routes.is_empty() || !neighbours.is_empty() || !touched.is_empty();
+        let names_vrfs = !routes.is_empty() || !neighbours.is_empty() || self.touches_svi(&touched);
         self.rows.changed(&model, routes, neighbours);
         touched.extend(std::mem::take(&mut self.namespaces.due));
         touched.extend(self.namespaces.errors.keys().cloned());
@@ -205,6 +205,7 @@ impl Reconciler {
         let ports = self.state.borrow().ports.keys().cloned().collect();
         self.detach(&all, &model, &ports).await?;
         if cleanup {
+            self.remove_rows().await;
             let internals: Vec<_> = self.state.borrow().internals.keys().cloned().collect();
             for name in internals {
                 self.remove_internal(&name).await;
@@ -351,6 +352,8 @@ impl Reconciler {
         let mut opening = std::pin::pin!(opening.buffered(OPEN_AT_ONCE));
         let mut attached = 0;
         while let Some((name, wish, index, opened)) = opening.next().await {
+            // Routes do not wait for a thousand devices.
+            self.hear_now();
             match (index, opened) {
                 (Some(index), Ok(opened)) => {
                     self.attached(name, wish, index, opened, model)?;

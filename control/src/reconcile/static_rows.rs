@@ -244,6 +244,7 @@ impl Reconciler {
         let due = std::mem::take(&mut self.rows.due_prefixes);
         for place in &due {
             self.apply_prefix(model, place).await;
+            self.hear_now();
         }
         for uuid in std::mem::take(&mut self.rows.due_neighbours) {
             self.apply_neighbour(model, uuid).await;
@@ -257,7 +258,7 @@ impl Reconciler {
     }
 
     /// Takes what the kernel has told of our own changes, so that the routes are in force when this returns.
-    fn hear_now(&mut self) {
+    pub(super) fn hear_now(&mut self) {
         for (vrf, namespace) in &mut self.namespaces.open {
             match namespace.routes.now() {
                 Ok(told) if !told.is_empty() => self.heard.push((vrf.clone(), told)),
@@ -266,6 +267,27 @@ impl Reconciler {
             }
         }
         self.take_routes();
+    }
+
+    /// Takes all routes and neighbours of ours out of the kernel.
+    pub(super) async fn remove_rows(&mut self) {
+        let state = std::rc::Rc::clone(&self.state);
+        for (vrf, namespace) in &self.namespaces.open {
+            let routes: Vec<_> = {
+                let state = state.borrow();
+                let known = state.router.vrfs.get(vrf).into_iter();
+                let all = known.flat_map(|known| known.rib.prefixes().flat_map(|prefix| ours(&known.rib, prefix)));
+                all.map(|route| (route.prefix, route.metric, route.kind)).collect()
+            };
+            for (prefix, metric, kind) in routes {
+                said(namespace.kernel.delete_route(prefix, metric, kind).await);
+            }
+        }
+        for (row, ifindex) in std::mem::take(&mut self.rows.neighbours).into_values() {
+            if let Some(namespace) = self.namespaces.open.get(&row.vrf) {
+                said(namespace.kernel.delete_neighbour(ifindex, row.address).await);
+            }
+        }
     }
 
     /// Opens the VRF of a row; an SVI has to make it.

@@ -72,6 +72,7 @@ impl Reconciler {
     pub(super) async fn apply_svis(&mut self, model: &Model, touched: &BTreeSet<String>) -> bool {
         let mut changed = false;
         for name in touched {
+            self.hear_now();
             let interface = model.interfaces.get(name);
             let Some((svi, interface)) = model.svi(name).zip(interface) else {
                 changed |= self.remove_svi(name).await;
@@ -97,6 +98,12 @@ impl Reconciler {
         }
         self.sweep_addresses().await;
         changed
+    }
+
+    /// One of them is an SVI, or was.
+    pub(super) fn touches_svi(&self, touched: &BTreeSet<String>) -> bool {
+        let state = self.state.borrow();
+        touched.iter().any(|name| self.model.svis.contains(name) || state.router.interfaces.contains_key(name))
     }
 
     /// Keeps why an SVI is not in force, or not wholly, and says it once.

@@ -130,3 +130,11 @@ refute "its device" ip link show vlan10
 refute "its device in the VRF" ip -n red link show red41
 reaches_not c10 192.168.20.2
 reaches c20 192.168.20.1
+
+say "what is cleaned up when the daemon goes for good"
+shuntctl -- create Route prefix=10.99.0.0/16 type=blackhole >"$OUT/last"
+check "a route" has_route host '^blackhole 10\.99\.'
+shuntctl exit --cleanup
+wait "$SHUNTD_PID" || true; SHUNTD_PID=
+refute "the route" has_route host '^blackhole 10\.99\.'
+refute "the device" ip link show vlan20
