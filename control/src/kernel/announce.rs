@@ -4,8 +4,14 @@
 //! unsolicited neighbour advertisement (RFC 4861 §7.2.6) for each IPv6 address that is not link-local. It is sent by the other
 //! end of the veth, in the container's namespace, so that it takes the road of all that the container sends: the
 //! switch learns, and the leaf gets it in the container's VLAN.
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use shunt_ffi::host;
 
 use super::{Kernel, Link};
@@ -15,35 +21,90 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ICMPV6: u8 = 58;
-/// IFA_F_TENTATIVE and IFA_F_DADFAILED (`linux/if_addr.h`): not yet, or never, the device's own.
-const NOT_OURS: u8 = 0x40 | 0x08;
 
 impl Kernel {
     /// Says in the name of the other end of the veth `link` which addresses it has. Returns how many. The error says why it
     /// cannot be said.
     pub async fn announce(&self, link: &Link) -> Result<usize, String> {
-        self.at_peer(link, announce_here, link.ifindex).await
+        let peer = link.peer.ok_or("its other end is gone")?.ifindex;
+        self.at_peer(link, move |_| announce_here(peer).map_err(|error| error.to_string()), link.ifindex).await
     }
 }
 
-fn announce_here(device: &str) -> Result<usize, String> {
-    let Some(names) = host::names(device).map_err(|error| error.to_string())? else { return Ok(0) };
-    let v6 = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
-    let mut frames: Vec<_> = names.v4.iter().map(|address| gratuitous_arp(names.mac, *address)).collect();
-    frames.extend(v6_of(&v6, device).map(|address| unsolicited_advertisement(names.mac, address)));
-    host::send_frames(names.ifindex, &frames).map_err(|error| error.to_string())?;
+/// In the namespace of device `ifindex`, which may have thousands of others: asks for this one only.
+fn announce_here(ifindex: u32) -> io::Result<usize> {
+    let mut question = LinkMessage::default();
+    question.header.index = ifindex;
+    let answers = ask(RouteNetlinkMessage::GetLink(question), 0)?;
+    let Some(mac) = answers.iter().find_map(mac_of) else { return Ok(0) };
+    let mut question = AddressMessage::default();
+    question.header.index = ifindex;
+    let answers = ask(RouteNetlinkMessage::GetAddress(question), NLM_F_DUMP)?;
+    let frame = |address| match address {
+        IpAddr::V4(address) => gratuitous_arp(mac, address),
+        IpAddr::V6(address) => unsolicited_advertisement(mac, address),
+    };
+    let frames: Vec<_> = answers.iter().filter_map(|answer| own_address(answer, ifindex)).map(frame).collect();
+    // The end of a packet socket takes the kernel a grace period.
+    if !frames.is_empty() {
+        host::send_frames(ifindex, &frames).map_err(|error| io::Error::other(error.to_string()))?;
+    }
     Ok(frames.len())
 }
 
-/// The device's own addresses beyond the link, of the lines `ADDRESS IFINDEX LENGTH SCOPE FLAGS NAME` in hexadecimal.
-fn v6_of<'a>(lines: &'a str, device: &'a str) -> impl Iterator<Item = Ipv6Addr> + 'a {
-    lines.lines().filter_map(move |line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let &[address, _, _, _, flags, name] = words.as_slice() else { return None };
-        let address = Ipv6Addr::from_bits(u128::from_str_radix(address, 16).ok()?);
-        let flags = u8::from_str_radix(flags, 16).ok()?;
-        (name == device && flags & NOT_OURS == 0 && !address.is_unicast_link_local()).then_some(address)
+fn mac_of(answer: &RouteNetlinkMessage) -> Option<[u8; 6]> {
+    let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(mac) => mac.as_slice().try_into().ok(),
+        _ => None,
     })
+}
+
+/// An address that is the device's own, beyond the link: one that is tentative, or turned out to be another's, is not.
+fn own_address(answer: &RouteNetlinkMessage, ifindex: u32) -> Option<IpAddr> {
+    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+    let not_own = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+    if message.header.index != ifindex || message.header.flags.intersects(not_own) {
+        return None;
+    }
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    // Of a point-to-point link the other attribute is the other side's.
+    let local = find(|attribute| if let AddressAttribute::Local(address) = attribute { Some(*address) } else { None });
+    let any =
+        || find(|attribute| if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None });
+    local.or_else(any).filter(|address| !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()))
+}
+
+/// Asks the kernel about the calling thread's namespace, and waits for the answers; it looks only at what the question names.
+fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.set_netlink_get_strict_chk(true)?;
+    let mut request = NetlinkMessage::from(question);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.finalize();
+    let mut octets = vec![0; request.buffer_len()];
+    request.serialize(&mut octets);
+    socket.send(&octets, 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = &datagram[..];
+        while !rest.is_empty() {
+            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+            let length = (answer.header.length as usize).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+            match answer.payload {
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                _ => return Ok(answers),
+            }
+        }
+        if flags & NLM_F_DUMP == 0 {
+            return Ok(answers);
+        }
+    }
 }
 
 /// An ARP request of `address` for itself.
@@ -82,12 +143,24 @@ mod tests {
 
     #[test]
     fn addresses_that_are_not_the_devices_own_are_not_announced() {
-        let lines = "fe800000000000000000000000000001 02 40 20 80     eth0\n\
-            20010db8000000000000000000000005 02 40 00 80     eth0\n\
-            20010db8000000000000000000000006 02 40 00 c0     eth0\n\
-            20010db8000000000000000000000007 02 40 00 88     eth0\n\
-            20010db8000000000000000000000008 03 40 00 80     eth1\nnonsense\n";
-        assert_eq!(v6_of(lines, "eth0").collect::<Vec<_>>(), ["2001:db8::5".parse::<Ipv6Addr>().unwrap()]);
+        let answer = |ifindex, address: &str, flags| {
+            let mut message = AddressMessage::default();
+            message.header.index = ifindex;
+            message.header.flags = flags;
+            message.attributes.push(AddressAttribute::Address(address.parse().unwrap()));
+            own_address(&RouteNetlinkMessage::NewAddress(message), 2)
+        };
+        let (none, tentative) = (AddressHeaderFlags::empty(), AddressHeaderFlags::Tentative);
+        assert_eq!(answer(2, "2001:db8::5", none), Some("2001:db8::5".parse().unwrap()));
+        assert_eq!(answer(2, "10.0.0.5", AddressHeaderFlags::Permanent), Some("10.0.0.5".parse().unwrap()));
+        for (ifindex, address, flags) in [
+            (3, "10.0.0.5", none),
+            (2, "fe80::1", none),
+            (2, "2001:db8::5", tentative),
+            (2, "2001:db8::5", AddressHeaderFlags::Dadfailed),
+        ] {
+            assert_eq!(answer(ifindex, address, flags), None, "{ifindex} {address} {flags:?}");
+        }
     }
 
     #[test]

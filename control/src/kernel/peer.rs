@@ -23,21 +23,26 @@ impl Kernel {
         self.at_peer(link, move |peer| features::switch_on(peer, &features), link.ifindex).await
     }
 
-    /// Runs `act` with the peer's name in the peer's namespace.
-    pub(super) async fn at_peer<T: Send>(
+    /// Runs `act` with the peer's name in the peer's namespace, on a thread that may wait for the kernel.
+    pub(super) async fn at_peer<T: Send + 'static>(
         &self,
         link: &Link,
-        act: impl FnOnce(&str) -> Result<T, String> + Send,
+        act: impl FnOnce(&str) -> Result<T, String> + Send + 'static,
         ours: u32,
     ) -> Result<T, String> {
         let Peer { ifindex, netnsid } = link.peer.ok_or("its other end is gone")?;
         let in_namespace = move || act(&identify(ifindex, ours)?);
-        let Some(nsid) = netnsid else {
-            return in_namespace();
-        };
         let no_file = "the network namespace of its other end has no file under /run/netns, /run/docker/netns or /proc/PID/ns/net";
-        let file = self.namespaces.lock().await.open(self, nsid).await.ok_or(no_file)?;
-        netns::run_in(file.as_fd(), in_namespace).map_err(|error| format!("cannot enter its namespace: {error}"))?
+        let file = match netnsid {
+            Some(nsid) => Some(self.namespaces.lock().await.open(self, nsid).await.ok_or(no_file)?),
+            None => None,
+        };
+        let work = move || match file {
+            Some(file) => netns::run_in(file.as_fd(), in_namespace)
+                .map_err(|error| format!("cannot enter its namespace: {error}"))?,
+            None => in_namespace(),
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 }
 

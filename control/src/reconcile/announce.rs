@@ -5,6 +5,10 @@
 
 use super::Reconciler;
 use crate::kernel::Link;
+use std::time::Duration;
+
+/// Whoever waits for the command or the start that brought the ports comes first.
+const AFTER: Duration = Duration::from_millis(50);
 
 impl Reconciler {
     /// Announces whoever is in force and up.
@@ -22,6 +26,7 @@ impl Reconciler {
         }
         let kernel = self.kernel.clone();
         tokio::spawn(async move {
+            tokio::time::sleep(AFTER).await;
             for link in ready {
                 match kernel.announce(&link).await {
                     Ok(addresses) => tracing::debug!("{}: announced {addresses} address(es)", link.name),
