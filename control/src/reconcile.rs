@@ -193,7 +193,7 @@ impl Reconciler {
         if !resized.is_empty() {
             self.install(&model, &resized)?;
         }
-        self.announce();
+        self.announce().await;
         self.write_status(&model, &wishes, &touched);
         Ok(())
     }
