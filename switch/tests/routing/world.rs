@@ -1,17 +1,13 @@
-//! Which packets for the router are routed, which go on to the kernel and which are dropped, and what do routed ones look like?
-//!
-//! Random packets of both families, right ones and wrong ones, beside a router that is written down plainly.
+//! Which hosts, ways and packets are there for the router, and what would a router that is written down plainly do with them?
 
-use shunt_ffi::alloc::Counting;
 use shunt_switch::config::{Interface, PortIndex, Router};
-use shunt_switch::path::route::{flow_hash, flow_header};
+use shunt_switch::path::route::flow_header;
 use shunt_switch::port::fault::Dice;
 use shunt_switch::port::memory::Queue;
 use shunt_switch::reason::Reason;
 use shunt_switch::table::bucket::Bucket;
 use shunt_switch::table::fib::{self, Tables};
-use shunt_switch::table::mirror::{MirrorConfig, Output};
-use shunt_switch::table::next_hop::{self, Hop, InterfaceIndex, Neighbour, Way};
+use shunt_switch::table::next_hop::{self, InterfaceIndex, Neighbour, Way};
 use shunt_switch::table::vlan::VlanConfig;
 use shunt_switch::testing::{BridgeSpec, PortSpec, Rig, Scene, frame};
 use shunt_switch::time::Instant;
@@ -22,38 +18,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-const UPLINK_MTU: u32 = 1400;
-const SEED: u64 = 7;
+pub(crate) const UPLINK_MTU: u32 = 1400;
+pub(crate) const SEED: u64 = 7;
 
 /// The router's addresses on its three interfaces: VLANs 10 and 20 of bridge 0, and bridge 1.
-const ROUTERS: [Mac; 3] = [Mac(0x0200_0000_aa00), Mac(0x0200_0000_aa01), Mac(0x0200_0000_aa02)];
+pub(crate) const ROUTERS: [Mac; 3] = [Mac(0x0200_0000_aa00), Mac(0x0200_0000_aa01), Mac(0x0200_0000_aa02)];
 /// Devices: containers in VLAN 10 and in 20, a trunk, the internal devices in 10 and in 20, an uplink and its internal device.
-const VLAN10: usize = 0;
-const VLAN20: usize = 1;
-const TRUNK: usize = 2;
-const INTERNAL10: usize = 3;
-const INTERNAL20: usize = 4;
-const UPLINK: usize = 5;
-const INTERNAL_UP: usize = 6;
-const INTERNALS: [usize; 3] = [INTERNAL10, INTERNAL20, INTERNAL_UP];
+pub(crate) const VLAN10: usize = 0;
+pub(crate) const VLAN20: usize = 1;
+pub(crate) const TRUNK: usize = 2;
+pub(crate) const INTERNAL10: usize = 3;
+pub(crate) const INTERNAL20: usize = 4;
+pub(crate) const UPLINK: usize = 5;
+pub(crate) const INTERNAL_UP: usize = 6;
+pub(crate) const INTERNALS: [usize; 3] = [INTERNAL10, INTERNAL20, INTERNAL_UP];
 
 /// A neighbour: its addresses, its MAC, the interface, the device that it is behind, and the tag that it gets.
-struct Host {
+pub(crate) struct Host {
+    pub(crate) addresses: [&'static str; 2],
+    pub(crate) mac: Mac,
+    pub(crate) interface: u16,
+    pub(crate) device: usize,
+    pub(crate) tag: Option<u16>,
+}
+
+pub(crate) const fn host(
     addresses: [&'static str; 2],
-    mac: Mac,
+    mac: u64,
     interface: u16,
     device: usize,
     tag: Option<u16>,
-}
-
-const fn host(addresses: [&'static str; 2], mac: u64, interface: u16, device: usize, tag: Option<u16>) -> Host {
+) -> Host {
     Host { addresses, mac: Mac(mac), interface, device, tag }
 }
 
-const HOSTS: [Host; 6] = [
+pub(crate) const HOSTS: [Host; 6] = [
     host(["10.0.10.5", "2001:db8:10::5"], 0x0200_0000_0105, 0, VLAN10, None),
     host(["10.0.10.6", "2001:db8:10::6"], 0x0200_0000_0106, 0, TRUNK, Some(10)),
     host(["10.0.20.5", "2001:db8:20::5"], 0x0200_0000_0205, 1, VLAN20, None),
@@ -61,21 +60,21 @@ const HOSTS: [Host; 6] = [
     host(["10.9.0.1", "fe80::1"], 0x0200_0000_0901, 2, UPLINK, None),
     host(["10.9.0.2", "fe80::2"], 0x0200_0000_0902, 2, UPLINK, None),
 ];
-const GATEWAYS: [usize; 2] = [4, 5];
+pub(crate) const GATEWAYS: [usize; 2] = [4, 5];
 
-fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-struct World {
-    rig: Rig,
-    fib: fib::Writer,
-    hops: next_hop::Writer,
-    tables: Tables,
+pub(crate) struct World {
+    pub(crate) rig: Rig,
+    pub(crate) fib: fib::Writer,
+    pub(crate) hops: next_hop::Writer,
+    pub(crate) tables: Tables,
 }
 
 impl World {
-    fn new(workers: usize, exceptions: u64) -> Self {
+    pub(crate) fn new(workers: usize, exceptions: u64) -> Self {
         let mut fib = fib::Writer::new(1 << 20).expect("memory");
         let hops = next_hop::Writer::new(SEED).expect("memory");
         let tables = Tables { v4: fib.add_table().expect("room"), v6: fib.add_table().expect("room") };
@@ -142,19 +141,19 @@ impl World {
         world
     }
 
-    fn station(&mut self, device: usize, mac: Mac, vlan: u16) {
+    pub(crate) fn station(&mut self, device: usize, mac: Mac, vlan: u16) {
         let bridge = usize::from(self.rig.scene.ports[device].as_ref().expect("a port").bridge);
         self.rig.scene.bridges[bridge].fdb.add_static(vlan, mac, PortIndex(device as u16)).expect("room");
     }
 
-    fn way(&mut self, hosts: &[&Host]) -> Way {
+    pub(crate) fn way(&mut self, hosts: &[&Host]) -> Way {
         let members: Vec<_> = hosts.iter().map(|host| (neighbour(host, 0), 1)).collect();
         let way = self.hops.take(&members).expect("room");
         hosts.iter().for_each(|host| self.hops.resolve(neighbour(host, 0), Some(host.mac)));
         way
     }
 
-    fn route(&mut self, prefix: &str, way: Way) {
+    pub(crate) fn route(&mut self, prefix: &str, way: Way) {
         let prefix: ipnet::IpNet = prefix.parse().expect("a prefix");
         let table = if prefix.addr().is_ipv4() { self.tables.v4 } else { self.tables.v6 };
         self.fib.insert(table, prefix, way.target()).expect("room");
@@ -162,52 +161,52 @@ impl World {
     }
 
     /// Sends one frame and returns what left, by device.
-    fn send(&mut self, device: usize, octets: &[u8]) -> BTreeMap<usize, Vec<Vec<u8>>> {
+    pub(crate) fn send(&mut self, device: usize, octets: &[u8]) -> BTreeMap<usize, Vec<Vec<u8>>> {
         assert!(self.rig.inputs[device].push(octets));
         self.rig.run(Instant::from_secs(10));
         self.rig.check();
         self.left()
     }
 
-    fn left(&mut self) -> BTreeMap<usize, Vec<Vec<u8>>> {
+    pub(crate) fn left(&mut self) -> BTreeMap<usize, Vec<Vec<u8>>> {
         let frames = |queue: &Queue| queue.drain().into_iter().map(|sent| sent.octets).collect::<Vec<_>>();
         self.rig.outputs.iter().map(frames).enumerate().filter(|(_, frames)| !frames.is_empty()).collect()
     }
 
-    fn dropped(&self, reason: Reason) -> u64 {
+    pub(crate) fn dropped(&self, reason: Reason) -> u64 {
         (0..7).map(|port| self.rig.totals(port).dropped(reason)).sum()
     }
 }
 
-fn neighbour(host: &Host, address: usize) -> Neighbour {
+pub(crate) fn neighbour(host: &Host, address: usize) -> Neighbour {
     Neighbour { interface: InterfaceIndex(host.interface), address: ip(host.addresses[address]) }
 }
 
 /// An IP packet to be made, and what is wrong with it.
 #[derive(Clone, Debug)]
-struct Sketch {
-    source: IpAddr,
-    destination: IpAddr,
-    hops: u8,
-    payload: usize,
-    options: bool,
-    bad_checksum: bool,
-    bad_length: bool,
-    bad_version: bool,
+pub(crate) struct Sketch {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) hops: u8,
+    pub(crate) payload: usize,
+    pub(crate) options: bool,
+    pub(crate) bad_checksum: bool,
+    pub(crate) bad_length: bool,
+    pub(crate) bad_version: bool,
 }
 
 impl Sketch {
-    fn right(source: &str, destination: &str) -> Self {
+    pub(crate) fn right(source: &str, destination: &str) -> Self {
         let (options, bad_checksum, bad_length, bad_version) = Default::default();
         let (source, destination) = (ip(source), ip(destination));
         Self { source, destination, hops: 64, payload: 100, options, bad_checksum, bad_length, bad_version }
     }
 
-    fn ethertype(&self) -> u16 {
+    pub(crate) fn ethertype(&self) -> u16 {
         if self.destination.is_ipv4() { 0x0800 } else { 0x86dd }
     }
 
-    fn packet(&self) -> Vec<u8> {
+    pub(crate) fn packet(&self) -> Vec<u8> {
         let mut packet = flow_header(self.source, self.destination, 17, (1000, 2000)).expect("one family");
         packet.truncate(if self.destination.is_ipv4() { 20 } else { 40 });
         let payload = || (0..self.payload).map(|n| n as u8);
@@ -239,7 +238,7 @@ impl Sketch {
 }
 
 /// The whole sum, anew (RFC 1071).
-fn set_checksum(packet: &mut [u8]) {
+pub(crate) fn set_checksum(packet: &mut [u8]) {
     let header = usize::from(packet[0] & 15) * 4;
     packet[10..12].fill(0);
     let mut sum = Sum::default();
@@ -249,13 +248,13 @@ fn set_checksum(packet: &mut [u8]) {
 
 /// What is to become of a packet.
 #[derive(Debug, PartialEq)]
-enum Fate {
+pub(crate) enum Fate {
     Dropped(Reason),
     Kernel,
     To(BTreeSet<usize>),
 }
 
-fn fate(sketch: &Sketch) -> Fate {
+pub(crate) fn fate(sketch: &Sketch) -> Fate {
     let is_v4 = sketch.destination.is_ipv4();
     if sketch.bad_version || sketch.bad_length || is_v4 && sketch.bad_checksum {
         return Fate::Dropped(Reason::IpHeader);
@@ -286,7 +285,7 @@ fn fate(sketch: &Sketch) -> Fate {
     if sketch.hops < 2 || sketch.options || length > mtu as usize { Fate::Kernel } else { Fate::To(to) }
 }
 
-const DESTINATIONS: [&str; 24] = [
+pub(crate) const DESTINATIONS: [&str; 24] = [
     "10.0.10.5",
     "10.0.10.6",
     "10.0.20.5",
@@ -312,9 +311,10 @@ const DESTINATIONS: [&str; 24] = [
     "ff02::5",
     "fe80::99",
 ];
-const SOURCES: [&str; 8] = ["10.0.10.5", "10.0.20.6", "127.0.0.1", "0.0.0.0", "2001:db8:10::5", "::1", "::", "fe80::5"];
+pub(crate) const SOURCES: [&str; 8] =
+    ["10.0.10.5", "10.0.20.6", "127.0.0.1", "0.0.0.0", "2001:db8:10::5", "::1", "::", "fe80::5"];
 
-fn sketch(dice: &mut Dice) -> Sketch {
+pub(crate) fn sketch(dice: &mut Dice) -> Sketch {
     let pick = |dice: &mut Dice, list: &[&'static str], is_v4: Option<bool>| loop {
         let address = list[dice.below(list.len())];
         if is_v4.is_none_or(|is_v4| ip(address).is_ipv4() == is_v4) {
@@ -337,7 +337,7 @@ fn sketch(dice: &mut Dice) -> Sketch {
 }
 
 /// What a frame looks like when the router has sent it to a host.
-fn routed(host: &Host, sketch: &Sketch) -> Vec<u8> {
+pub(crate) fn routed(host: &Host, sketch: &Sketch) -> Vec<u8> {
     let mut packet = Sketch { hops: sketch.hops - 1, ..sketch.clone() }.packet();
     if sketch.destination.is_ipv4() {
         set_checksum(&mut packet);
@@ -346,205 +346,7 @@ fn routed(host: &Host, sketch: &Sketch) -> Vec<u8> {
     padded(frame(host.mac, ROUTERS[usize::from(host.interface)], &tags, sketch.ethertype(), &packet))
 }
 
-fn padded(mut octets: Vec<u8>) -> Vec<u8> {
+pub(crate) fn padded(mut octets: Vec<u8>) -> Vec<u8> {
     octets.resize(octets.len().max(60), 0);
     octets
-}
-
-#[test]
-fn random_packets_go_where_a_plain_router_sends_them() {
-    for workers in [1, 2, 3] {
-        let mut world = World::new(workers, 1_000_000_000);
-        let mut dice = Dice::new(workers as u64);
-        let mut seen = BTreeSet::new();
-        for round in 0..12_000 {
-            let sketch = sketch(&mut dice);
-            // From VLAN 10 or 20 in a frame with or without tag, or from the uplink.
-            let (device, vid, router) =
-                [(VLAN10, None, 0), (TRUNK, Some(10), 0), (VLAN20, None, 1), (TRUNK, Some(20), 1), (UPLINK, None, 2)]
-                    [dice.below(5)];
-            let tags: Vec<_> = vid.map(|vid| Tag::new(TPID_8021Q, vid, 0)).into_iter().collect();
-            let of = |tags: &[Tag]| {
-                frame(ROUTERS[router], Mac(0x0200_0000_0042), tags, sketch.ethertype(), &sketch.packet())
-            };
-            let expected = fate(&sketch);
-            let reason = if let Fate::Dropped(reason) = expected { Some(reason) } else { None };
-            let before = reason.map(|reason| world.dropped(reason));
-            let left = world.send(device, &of(&tags));
-            let context = || format!("round {round}: {sketch:?} into {device}: {expected:?}");
-            match &expected {
-                Fate::Dropped(reason) => {
-                    assert!(left.is_empty(), "{}", context());
-                    assert_eq!(world.dropped(*reason), before.expect("counted") + 1, "{}", context());
-                    seen.insert(format!("{reason:?}"));
-                }
-                Fate::Kernel => {
-                    assert_eq!(left, BTreeMap::from([(INTERNALS[router], vec![padded(of(&[]))])]), "{}", context());
-                    seen.insert("kernel".into());
-                }
-                Fate::To(hosts) => {
-                    let matches = |number: &usize| {
-                        left == BTreeMap::from([(HOSTS[*number].device, vec![routed(&HOSTS[*number], &sketch)])])
-                    };
-                    assert!(hosts.iter().any(matches), "{}: {left:02x?}", context());
-                    seen.insert(format!("to {hosts:?}"));
-                }
-            }
-        }
-        assert_eq!(seen.len(), 3 + 1 + 5, "{seen:?}");
-    }
-}
-
-#[test]
-fn bursts_of_all_kinds_come_out_as_one_by_one() {
-    let (mut one, mut many) = (World::new(2, 1_000_000_000), World::new(2, 1_000_000_000));
-    let mut dice = Dice::new(9);
-    for _ in 0..300 {
-        let mut expected: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
-        for _ in 0..dice.below(40) + 1 {
-            let sketch = sketch(&mut dice);
-            let octets = frame(ROUTERS[0], Mac(0x0200_0000_0105), &[], sketch.ethertype(), &sketch.packet());
-            one.send(VLAN10, &octets)
-                .into_iter()
-                .for_each(|(device, frames)| expected.entry(device).or_default().extend(frames));
-            assert!(many.rig.inputs[VLAN10].push(&octets));
-        }
-        many.rig.run(Instant::from_secs(10));
-        many.rig.check();
-        let mut left = many.left();
-        // What goes to the kernel and what is routed may overtake each other; each way keeps its own order.
-        let is_kernel = |device: &usize| INTERNALS.contains(device);
-        assert_eq!(left.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-        for (device, frames) in &mut left {
-            assert_eq!(frames, &expected[device], "device {device}, kernel's: {}", is_kernel(device));
-        }
-    }
-    for port in 0..7 {
-        assert_eq!(one.rig.totals(port), many.rig.totals(port), "port {port}");
-    }
-}
-
-#[test]
-fn a_flow_keeps_its_way_and_flows_use_all_ways() {
-    let mut world = World::new(1, 1000);
-    let router = world.rig.scene.router.clone().expect("a router");
-    let target = router.fib.lookup_any(world.tables.v4, ip("10.100.1.1")).expect("a route");
-    let mut used = BTreeMap::<Mac, usize>::new();
-    for last in 1..=200 {
-        let sketch = Sketch::right("10.0.10.5", &format!("10.100.1.{last}"));
-        let octets = frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &sketch.packet());
-        let (first, second) = (world.send(VLAN10, &octets), world.send(VLAN10, &octets));
-        assert_eq!(first, second);
-        let Hop::To(_, mac) = router.hops.hop(target, || flow_hash(SEED, &sketch.packet())) else { panic!("no hop") };
-        assert_eq!(first[&UPLINK][0][..6], mac.octets(), "as those are told who ask where it would go");
-        *used.entry(mac).or_default() += 1;
-    }
-    assert!(used.len() == 2 && used.values().all(|count| *count > 60), "{used:?}");
-}
-
-#[test]
-fn fragments_of_a_packet_take_one_way_and_ports_do_not_count_in_them() {
-    let packet = |field: [u8; 2], port: u8| {
-        let mut packet = Sketch::right("10.0.10.5", "10.100.1.1").packet();
-        packet[6..8].copy_from_slice(&field);
-        packet[20..22].copy_from_slice(&[0, port]);
-        packet
-    };
-    let hash = |field, port| flow_hash(SEED, &packet(field, port));
-    assert_eq!(hash([0x20, 0], 1), hash([0, 9], 2));
-    assert_eq!(hash([0x20, 0], 1), hash([0x20, 0], 3));
-    assert_ne!(hash([0x40, 0], 1), hash([0x40, 0], 2), "don't fragment is no fragment");
-}
-
-#[test]
-fn the_kernel_gets_no_more_exceptions_than_it_may_and_all_that_is_local() {
-    let mut world = World::new(1, 50);
-    let octets = |destination: &str| {
-        frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &Sketch::right("10.0.10.5", destination).packet())
-    };
-    for _ in 0..80 {
-        world.send(VLAN10, &octets("10.0.10.77"));
-        assert_eq!(world.send(VLAN10, &octets("10.0.10.1")).len(), 1, "what is for the host");
-        assert_eq!(world.send(VLAN10, &octets("10.0.20.5")).len(), 1, "what is routed");
-    }
-    assert_eq!(world.dropped(Reason::ExceptionsLimited), 30);
-}
-
-#[test]
-fn a_routed_packet_is_counted_as_through_a_box_on_two_ports() {
-    let mut world = World::new(2, 50);
-    let sketch = Sketch::right("10.0.10.5", "10.0.20.5");
-    world.send(VLAN10, &frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &sketch.packet()));
-    let counted = |port| {
-        let totals = world.rig.totals(port);
-        (totals.rx_packets, totals.tx_packets)
-    };
-    assert_eq!([VLAN10, INTERNAL10, INTERNAL20, VLAN20].map(counted), [(1, 0), (0, 1), (1, 0), (0, 1)]);
-}
-
-#[test]
-fn mirrors_see_a_packet_before_and_after_it_was_routed() {
-    let mut world = World::new(1, 50);
-    let probe = PortSpec { device: 7, ..PortSpec::default() };
-    world.rig.scene.ports.push(Some(probe));
-    let mut rig_scene = std::mem::take(&mut world.rig.scene);
-    rig_scene.bridges[0].mirrors = vec![MirrorConfig {
-        sources: vec![PortIndex(VLAN10 as u16)],
-        destinations: vec![PortIndex(VLAN20 as u16)],
-        vlans: vec![],
-        output: Output::Port(PortIndex(7)),
-        snaplen: None,
-        counters: (0..1).map(|_| Default::default()).collect(),
-    }];
-    world.rig = Rig::new(rig_scene, 64);
-    let sketch = Sketch::right("10.0.10.5", "10.0.20.5");
-    let octets = frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &sketch.packet());
-    let left = world.send(VLAN10, &octets);
-    // The probe is on a trunk: a mirror's copies are frames of the packet's VLAN there.
-    let tagged = |vid, octets: &[u8]| [&octets[..12], &Tag::new(TPID_8021Q, vid, 0).octets(), &octets[12..]].concat();
-    assert_eq!(left[&7], [tagged(10, &octets), tagged(20, &routed(&HOSTS[2], &sketch))]);
-}
-
-#[test]
-fn what_is_not_for_the_router_or_no_ip_is_bridged() {
-    let mut world = World::new(1, 0);
-    let arp = frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0806, &[0; 46]);
-    assert_eq!(world.send(VLAN10, &arp), BTreeMap::from([(INTERNAL10, vec![arp])]));
-    // Another address behind the internal port, such as a macvlan's.
-    world.station(INTERNAL10, Mac(0x0200_0000_bb00), 10);
-    let other =
-        frame(Mac(0x0200_0000_bb00), HOSTS[0].mac, &[], 0x0800, &Sketch::right("10.0.10.5", "10.0.20.5").packet());
-    assert_eq!(world.send(VLAN10, &other), BTreeMap::from([(INTERNAL10, vec![other])]));
-}
-
-#[test]
-fn a_next_hop_whose_place_is_not_known_is_flooded_in_its_vlan() {
-    let mut world = World::new(1, 50);
-    world.rig.scene.bridges[0].fdb.remove_static(20, HOSTS[2].mac);
-    let sketch = Sketch::right("10.0.10.5", "10.0.20.5");
-    let left = world.send(VLAN10, &frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &sketch.packet()));
-    let tagged = Host { tag: Some(20), ..host(HOSTS[2].addresses, HOSTS[2].mac.0, 1, TRUNK, None) };
-    let expected = [(VLAN20, vec![routed(&HOSTS[2], &sketch)]), (TRUNK, vec![routed(&tagged, &sketch)])];
-    assert_eq!(left, BTreeMap::from(expected));
-}
-
-#[test]
-fn routing_allocates_nothing() {
-    let mut world = World::new(1, 1_000_000_000);
-    let mut dice = Dice::new(3);
-    let sketches: Vec<Vec<u8>> = (0..200)
-        .map(|_| {
-            let sketch = sketch(&mut dice);
-            frame(ROUTERS[0], HOSTS[0].mac, &[], sketch.ethertype(), &sketch.packet())
-        })
-        .collect();
-    let before = shunt_ffi::alloc::of_this_thread();
-    for octets in &sketches {
-        assert!(world.rig.inputs[VLAN10].push(octets));
-        world.rig.crew[0].0.turn(Instant::from_secs(10));
-        for queue in &world.rig.outputs {
-            queue.discard();
-        }
-    }
-    assert_eq!(shunt_ffi::alloc::of_this_thread(), before);
 }
