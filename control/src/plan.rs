@@ -113,9 +113,14 @@ impl Wishes {
         for device in &devices {
             self.settle(model, device, &mut interfaces);
         }
-        interfaces.extend(links.iter().filter_map(|name| self.asking.get(name)).flatten().cloned());
+        interfaces.extend(self.concerned(links).cloned());
         devices.extend(links.iter().cloned());
         Scope { devices, interfaces }
+    }
+
+    /// The interfaces that ask for one of these devices.
+    pub fn concerned<'a>(&'a self, links: &'a BTreeSet<String>) -> impl Iterator<Item = &'a String> {
+        links.iter().filter_map(|name| self.asking.get(name)).flatten()
     }
 
     /// Who gets the device, of all that ask for it?

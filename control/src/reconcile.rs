@@ -194,6 +194,7 @@ impl Reconciler {
             self.install(&model, &resized)?;
         }
         self.announce().await;
+        self.hear_of_links(&wishes, &mut touched);
         self.write_status(&model, &wishes, &touched);
         Ok(())
     }
@@ -421,6 +422,15 @@ impl Reconciler {
         // A crash from here on must find what to undo.
         self.remembered.write();
         Ok(())
+    }
+
+    /// Whoever waits for `cur_cfg` is to see in the status columns what this pass did to devices.
+    fn hear_of_links(&mut self, wishes: &Wishes, touched: &mut BTreeSet<String>) {
+        match self.links.now() {
+            // The host's end of an internal port has the port's name.
+            Ok(links) => touched.extend(wishes.concerned(links).chain(links).cloned()),
+            Err(error) => tracing::warn!("{error}"),
+        }
     }
 
     fn write_status(&mut self, model: &Model, wishes: &Wishes, touched: &BTreeSet<String>) {

@@ -166,6 +166,13 @@ impl Links {
         }
     }
 
+    /// Takes in what the kernel has told so far, without waiting, and returns all names touched that [`Links::changed`] has yet
+    /// to return. What one has had the kernel do was told before it answered.
+    pub fn now(&mut self) -> Result<&BTreeSet<String>, Error> {
+        self.take_pending()?;
+        Ok(&self.touched)
+    }
+
     /// Applies what is queued in the kernel, without waiting. Sets `stale` if events were lost.
     fn take_pending(&mut self) -> Result<(), Error> {
         for _ in 0..DATAGRAMS_PER_VISIT_MAX {
