@@ -68,6 +68,8 @@ refused 1 '192.168.20.2 is not reachable: it is not on the link of up0' shuntctl
 
 say "neighbours"
 reaches c20 192.168.10.2
+# The kernel learned of it by a packet, and tells when it likes.
+wait_for 5 bash -c "shuntctl neigh show | grep '^192.168.20.2 '"
 says '^192.168.20.2 +vlan20 +[0-9a-f:]+ +c20 +learned$' shuntctl neigh show
 shuntctl neigh add 192.168.20.7 lladdr 02:00:00:00:00:07 dev vlan20
 says '^192.168.20.7 +vlan20 +02:00:00:00:00:07 +-- +static$' shuntctl neigh show dev vlan20
@@ -120,6 +122,7 @@ in_ns r30 ip route add default via 192.168.10.1
 shuntctl add-port br0 r30 tag=30 -- add-svi br0 vlan30 tag=30 address=192.168.10.1/24 vrf=red -- route add 10.0.0.0/8 via 192.168.10.3 vrf red
 reaches r30 192.168.10.1
 says '^10.0.0.0/8 +via 192.168.10.3 dev vlan30 ' shuntctl route show vrf red
+wait_for 5 bash -c "shuntctl neigh show vrf red | grep '^192.168.10.2 '"
 says '^192.168.10.2 +vlan30 +[0-9a-f:]+ +r30 +learned$' shuntctl neigh show vrf red
 refused 1 'no route to 192.168.20.2 in VRF red' shuntctl route get 192.168.20.2 vrf red
 says '^vlan30 +30 +svi +routed +up +none ' shuntctl interface brief
