@@ -17,6 +17,10 @@ use std::ops::RangeInclusive;
 /// Window of `mac-flap-limit` if none is set, in seconds: shorter than a host needs to move for good again and again.
 const FLAP_WINDOW_S: u32 = 10;
 
+/// `exceptions-pps` if none is set: a quarter of what passes by an interface of the router, so that one port that scans leaves the
+/// others theirs.
+const EXCEPTIONS_PPS: u32 = 250;
+
 /// The limits that `port-security=strict` turns on.
 fn strict() -> GuardConfig {
     GuardConfig {
@@ -57,7 +61,8 @@ pub fn read(port: RowRef<'_>, interface: RowRef<'_>) -> (GuardConfig, Option<Str
     let pps = 0..=u32::MAX;
     config.broadcast_pps = number("storm-broadcast-pps", pps.clone()).unwrap_or(config.broadcast_pps);
     config.unknown_pps = number("storm-unknown-pps", pps.clone()).unwrap_or(config.unknown_pps);
-    config.multicast_pps = number("storm-multicast-pps", pps).unwrap_or(config.multicast_pps);
+    config.multicast_pps = number("storm-multicast-pps", pps.clone()).unwrap_or(config.multicast_pps);
+    config.exceptions_pps = number("exceptions-pps", pps).unwrap_or(EXCEPTIONS_PPS);
     let macs = &mut config.macs;
     macs.learned_max = number("mac-limit", 0..=1_000_000).unwrap_or(macs.learned_max);
     macs.moves_max = number("mac-flap-limit", 0..=1000).map_or(macs.moves_max, |moves| moves as u16);

@@ -24,6 +24,7 @@ use shunt_switch::counters::{PortCounters, PortTotals};
 use shunt_switch::limits;
 use shunt_switch::port::Transmit;
 use shunt_switch::reason::Reason;
+use shunt_switch::table::bucket::Bucket;
 use shunt_switch::table::fdb::Fdb;
 use shunt_switch::table::guard::{Guard, GuardConfig};
 use shunt_switch::table::vlan::VlanPolicy;
@@ -98,11 +99,19 @@ pub struct Port {
     counters: Arc<[PortCounters]>,
     /// Those from before there were more workers.
     earlier: Vec<Arc<[PortCounters]>>,
-    /// Limits on what comes in, and the same at work.
-    pub guard: (GuardConfig, Option<Arc<Guard>>),
+    /// Limits on what comes in.
+    pub guard: Guards,
     /// Its VLANs.
     pub vlan: VlanPolicy,
     protected: bool,
+}
+
+/// Limits of a port, and the same at work.
+pub struct Guards {
+    /// As configured.
+    pub config: GuardConfig,
+    all: Option<Arc<Guard>>,
+    exceptions: Option<Arc<Bucket>>,
 }
 
 /// An attached device.

@@ -110,7 +110,7 @@ pub fn statistics(db: &Database, model: &Model, state: &State, now: Instant) -> 
         out.set("Interface", interface.uuid, "statistics", statistics_map(&totals));
         if let Some(port) = state.ports.get(&name) {
             let held = held.get(port.bridge.as_str()).and_then(|held| held.get(&port.index)).copied().unwrap_or(0);
-            out.set("Port", interface.port_uuid, "status", guards::status(&port.guard.0, &totals, held));
+            out.set("Port", interface.port_uuid, "status", guards::status(&port.guard.config, &totals, held));
         }
     }
     for (uuid, statistics) in state.mirrors.statistics(model) {

@@ -46,9 +46,9 @@ fn port(other_config: &[(&str, &str)]) -> Interface {
 }
 
 #[test]
-fn all_limits_are_off_unless_set() {
+fn all_limits_but_of_exceptions_are_off_unless_set() {
     let plain = port(&[]);
-    assert_eq!((plain.guard, plain.problem), (GuardConfig::default(), None));
+    assert_eq!((&plain.guard, plain.problem), (&GuardConfig { exceptions_pps: 250, ..GuardConfig::default() }, None));
 }
 
 #[test]
@@ -62,6 +62,7 @@ fn each_column_and_key_sets_its_limit() {
         ("mac-limit", "8"),
         ("mac-flap-limit", "9"),
         ("mac-flap-window-s", "10"),
+        ("exceptions-pps", "11"),
         ("allowed-addresses", "10.1.1.5, 2001:db8::/64"),
     ];
     let read = model(&keys, columns, Value::Null).interfaces["p0"].clone();
@@ -74,6 +75,7 @@ fn each_column_and_key_sets_its_limit() {
         unknown_pps: 6,
         multicast_pps: 7,
         macs: MacLimits { learned_max: 8, moves_max: 9, window_ms: 10_000 },
+        exceptions_pps: 11,
         sources: vec!["10.1.1.5/32".parse().unwrap(), "2001:db8::/64".parse().unwrap()],
     };
     assert_eq!((read.guard, read.problem), (expected, None));
@@ -100,10 +102,11 @@ fn what_makes_no_sense_is_said_and_off() {
         ("mac-limit", "1000001"),
         ("mac-flap-limit", "1e3"),
         ("mac-flap-window-s", "0"),
+        ("exceptions-pps", "few"),
         ("port-security", "paranoid"),
     ] {
         let read = port(&[(key, value)]);
-        assert_eq!(read.guard, GuardConfig::default(), "{key}={value}");
+        assert_eq!(read.guard, port(&[]).guard, "{key}={value}");
         let problem = read.problem.expect("a problem");
         assert!(problem.contains(&format!("other_config:{key}={value} of port p0")), "{problem}");
     }

@@ -133,6 +133,9 @@ pub struct Port {
     pub protected: bool,
     /// Limits on what comes in by it, if there are any.
     pub guard: Option<Arc<Guard>>,
+    /// How many packets that came in by it may go to the kernel because they cannot be routed here; none: as many as
+    /// [`Interface::exceptions`] lets pass.
+    pub exceptions: Option<Arc<Bucket>>,
     /// What it is to its bridge's mirrors.
     pub mirror: Role,
     /// The interface of the router behind it, if there is one: then it is the port of an internal device.

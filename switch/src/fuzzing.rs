@@ -185,6 +185,7 @@ fn limits(choices: &mut Choices<'_>) -> GuardConfig {
         broadcast_pps: small().into(),
         unknown_pps: small().into(),
         multicast_pps: small().into(),
+        exceptions_pps: small().into(),
         macs: MacLimits { learned_max: small().into(), moves_max: small(), window_ms: u32::from(small()) * 1000 },
         sources: if small() == 0 { vec![IpAddr::from([10, 0, 0, 0]).into()] } else { Vec::new() },
     }

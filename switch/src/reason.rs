@@ -94,8 +94,8 @@ reasons! {
     Martian = "martian", 274;
     /// The route of the packet is a blackhole.
     RouteBlackhole = "route_blackhole", 269;
-    /// More packets of an interface than `exceptions-pps` allows were to go to the kernel because they cannot be routed here: no
-    /// route, a neighbour not known, hops at an end, options, too long.
+    /// More packets of a port, or of an interface, than `exceptions-pps` allows were to go to the kernel because they cannot be
+    /// routed here: no route, a neighbour not known, hops at an end, options, too long.
     ExceptionsLimited = "exceptions_limited", 261;
     /// The kernel found no free receive frame: the worker is slower than the senders.
     RxNoFrame = "rx_no_frame", 273;

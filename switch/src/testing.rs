@@ -204,6 +204,7 @@ impl Scene {
                     complete_checksums: spec.complete_checksums,
                     protected: spec.protected,
                     guard: Guard::new(&spec.guard).map(Arc::new),
+                    exceptions: spec.guard.exceptions().map(Arc::new),
                     mirror: mirror::Role::default(),
                     interface: spec.interface,
                     counters: Arc::clone(counters),

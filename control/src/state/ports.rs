@@ -1,6 +1,6 @@
 //! Which ports are in force, and what are their numbers?
 
-use super::{Bridge, OFPORT_LOCAL, Port, State};
+use super::{Bridge, Guards, OFPORT_LOCAL, Port, State};
 use crate::kernel::switch_end;
 use crate::model::{Interface, Model, Wanted};
 use shunt_switch::config::PortIndex;
@@ -59,8 +59,8 @@ impl State {
                     port.ofport = bridge.number_ofport(name, interface, Some(port.ofport));
                 }
                 port.mtu = mtu;
-                if port.guard.0 != interface.guard {
-                    port.guard = guard(interface);
+                if port.guard.config != interface.guard {
+                    port.guard = Guards::new(&interface.guard);
                 }
                 if port.vlan != vlan || port.protected != interface.protected {
                     port.vlan = vlan;
@@ -78,7 +78,7 @@ impl State {
                     is_host_leg: interface.wanted == Wanted::Internal,
                     counters: counters(workers),
                     earlier: Vec::new(),
-                    guard: guard(interface),
+                    guard: Guards::new(&interface.guard),
                     vlan,
                     protected: interface.protected,
                 };
@@ -114,6 +114,9 @@ fn counters(workers: usize) -> Arc<[PortCounters]> {
     (0..workers).map(|_| PortCounters::default()).collect()
 }
 
-fn guard(interface: &Interface) -> (GuardConfig, Option<Arc<Guard>>) {
-    (interface.guard.clone(), Guard::new(&interface.guard).map(Arc::new))
+impl Guards {
+    fn new(config: &GuardConfig) -> Self {
+        let (all, exceptions) = (Guard::new(config).map(Arc::new), config.exceptions().map(Arc::new));
+        Self { config: config.clone(), all, exceptions }
+    }
 }

@@ -71,6 +71,7 @@ pub fn run<'p>(
     router.fib.lookups_v4(&room.v4, &mut v4[..room.v4.len()]);
     router.fib.lookups_v6(&room.v6, &mut v6[..room.v6.len()]);
     let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
+    let mut sent = Sent { port: PortIndex::NONE, packets: 0, octets: 0 };
     room.hops.clear();
     let mut metas = ArrayVec::<Meta, BURST>::new();
     for asked in &room.asked {
@@ -80,13 +81,14 @@ pub fn run<'p>(
         if let Some((fate, hop)) = decide(meta, packet, asked, found, (config, router, now)) {
             meta.fate = fate;
             if let Some(hop) = hop {
-                count_sent(meta, config, worker, counters);
+                sent.add(meta, config, worker, counters);
                 room.hops.push(hop);
                 metas.push(*meta);
                 onward.push(*packet);
             }
         }
     }
+    sent.count(config, worker, counters);
     room.send_on(&metas, onward, router, config);
 }
 
@@ -114,14 +116,34 @@ const ROUTER: Device = Device {
     mirrored: true,
 };
 
-/// The router got the packet: a copy that left by its port.
-#[inline]
-fn count_sent(meta: &Meta, config: &Snapshot, worker: u16, counters: &WorkerCounters) {
-    let Fate::Routed(port) = meta.fate else { return };
-    let of_port = port_counters(config, port, usize::from(worker), &counters.unattributed);
-    of_port.tx_packets.add(1);
-    of_port.tx_bytes.add(u64::from(meta.len));
-    counters.copies.add(1);
+/// What the router got: copies that left by its port, most of them by the same one.
+struct Sent {
+    port: PortIndex,
+    packets: u64,
+    octets: u64,
+}
+
+impl Sent {
+    #[inline]
+    fn add(&mut self, meta: &Meta, config: &Snapshot, worker: u16, counters: &WorkerCounters) {
+        let Fate::Routed(port) = meta.fate else { return };
+        if self.port != port {
+            self.count(config, worker, counters);
+            *self = Self { port, packets: 0, octets: 0 };
+        }
+        self.packets += 1;
+        self.octets += u64::from(meta.len);
+    }
+
+    #[inline]
+    fn count(&self, config: &Snapshot, worker: u16, counters: &WorkerCounters) {
+        if self.packets > 0 {
+            let of_port = port_counters(config, self.port, usize::from(worker), &counters.unattributed);
+            of_port.tx_packets.add(self.packets);
+            of_port.tx_bytes.add(self.octets);
+            counters.copies.add(self.packets);
+        }
+    }
 }
 
 impl Room {
@@ -159,7 +181,7 @@ impl Room {
                     continue;
                 }
                 Ok(Read::Exception) => {
-                    meta.fate = exception(port, interface, now);
+                    meta.fate = exception(port, interface, (meta.port, config), now);
                     continue;
                 }
                 Err(reason) => {
@@ -240,14 +262,19 @@ fn decide(
         Some(Hop::Local) => (Fate::One(port), None),
         Some(Hop::Blackhole) => (Fate::Dropped(Reason::RouteBlackhole), None),
         // The kernel finds the neighbour, fragments, or says why not.
-        _ => (interface_of(config, router, port).map_or(Fate::One(port), |from| exception(port, from, now)), None),
+        _ => {
+            let exception = |interface| exception(port, interface, (meta.port, config), now);
+            (interface_of(config, router, port).map_or(Fate::One(port), exception), None)
+        }
     })
 }
 
-/// The kernel is to deal with the packet, if it has not had too many such.
+/// The kernel is to deal with the packet, if it has not had too many such: from the port that it came in by, and of the interface.
 #[inline(never)]
-fn exception(port: PortIndex, from: &Interface, now: Instant) -> Fate {
-    if from.exceptions.take(1, now) { Fate::One(port) } else { Fate::Dropped(Reason::ExceptionsLimited) }
+fn exception(port: PortIndex, interface: &Interface, (from, config): (PortIndex, &Snapshot), now: Instant) -> Fate {
+    let own = config.port(from).and_then(|from| from.exceptions.as_ref());
+    let may = own.is_none_or(|bucket| bucket.take(1, now)) && interface.exceptions.take(1, now);
+    if may { Fate::One(port) } else { Fate::Dropped(Reason::ExceptionsLimited) }
 }
 
 /// What a header comes to.

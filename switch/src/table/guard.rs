@@ -30,8 +30,18 @@ pub struct GuardConfig {
     pub multicast_pps: u32,
     /// `mac-limit`, and `mac-flap-limit` within `mac-flap-window-s`.
     pub macs: MacLimits,
+    /// `exceptions-pps`: packets for the router that only the kernel can deal with.
+    pub exceptions_pps: u32,
     /// `allowed-addresses`: what senders may call themselves; empty for anything.
     pub sources: Vec<IpNet>,
+}
+
+impl GuardConfig {
+    /// The bucket for [`GuardConfig::exceptions_pps`]: beside the [`Guard`], as it does not concern the packets that are routed.
+    pub fn exceptions(&self) -> Option<Bucket> {
+        let pps = u64::from(self.exceptions_pps);
+        (pps > 0).then(|| Bucket::new(pps, pps))
+    }
 }
 
 /// What a port may teach; 0 for no limit.

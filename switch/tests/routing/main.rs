@@ -141,6 +141,25 @@ fn the_kernel_gets_no_more_exceptions_than_it_may_and_all_that_is_local() {
 }
 
 #[test]
+fn a_port_that_scans_leaves_the_others_theirs() {
+    let mut world = World::new(1, 50);
+    for port in [VLAN10, VLAN20] {
+        world.rig.scene.ports[port].as_mut().expect("a port").guard.exceptions_pps = 20;
+    }
+    world.rig.install();
+    let mut pass = |number: usize, source: &str, destination: &str| {
+        let packet = Sketch::right(source, destination).packet();
+        let octets = frame(ROUTERS[number], HOSTS[2 * number].mac, &[], 0x0800, &packet);
+        world.send([VLAN10, VLAN20][number], &octets).len()
+    };
+    assert_eq!((0..80).map(|_| pass(0, "10.0.10.5", "10.0.10.77")).sum::<usize>(), 20);
+    assert_eq!((0..80).map(|_| pass(1, "10.0.20.5", "10.0.20.77")).sum::<usize>(), 20);
+    assert_eq!(pass(0, "10.0.10.5", "10.0.20.5"), 1, "what is routed");
+    let dropped = |port| world.rig.totals(port).dropped(Reason::ExceptionsLimited);
+    assert_eq!([VLAN10, VLAN20].map(dropped), [60, 60]);
+}
+
+#[test]
 fn a_routed_packet_is_counted_as_through_a_box_on_two_ports() {
     let mut world = World::new(2, 50);
     let sketch = Sketch::right("10.0.10.5", "10.0.20.5");
