@@ -20,6 +20,7 @@ use shunt_switch::table::bucket::Bucket;
 use shunt_switch::table::fdb::{Fdb, Learned};
 use shunt_switch::table::fib::{self, Tables};
 use shunt_switch::table::next_hop::{self, InterfaceIndex};
+use shunt_switch::table::sampler::{Sampler, Sampling};
 use shunt_switch::table::vlan::{Mode, VlanConfig};
 use shunt_switch::testing::{BridgeSpec, PortSpec, Scene};
 use shunt_switch::time::Instant;
@@ -53,6 +54,8 @@ struct Case {
     vlans: fn() -> [VlanConfig; 2],
     /// Each port is a VLAN of its own with a gateway in it; the hosts on the far side are neighbours.
     routed: bool,
+    /// One packet in so many is sampled, and drops are told of; 0 for neither.
+    sampling: u32,
 }
 
 fn plain() -> [VlanConfig; 2] {
@@ -71,16 +74,20 @@ fn two_vlans() -> [VlanConfig; 2] {
     [10, 20].map(|tag| VlanConfig { tag: Some(tag), ..VlanConfig::default() })
 }
 
+const USUAL: Case =
+    Case { name: "1000 MACs", macs: 1000, size: 60, burst: 32, copies: 1, vlans: plain, routed: false, sampling: 0 };
+
 const CASES: &[Case] = &[
-    Case { name: "1 MAC each side", macs: 2, size: 60, burst: 32, copies: 1, vlans: plain, routed: false },
-    Case { name: "1000 MACs", macs: 1000, size: 60, burst: 32, copies: 1, vlans: plain, routed: false },
-    Case { name: "1000 MACs, burst 128", macs: 1000, size: 60, burst: 128, copies: 1, vlans: plain, routed: false },
-    Case { name: "1000 MACs, burst 1", macs: 1000, size: 60, burst: 1, copies: 1, vlans: plain, routed: false },
-    Case { name: "1000 MACs, 1514 octets", macs: 1000, size: 1514, burst: 32, copies: 1, vlans: plain, routed: false },
-    Case { name: "1000 MACs, access to trunk", macs: 1000, size: 60, burst: 32, copies: 1, vlans: push, routed: false },
-    Case { name: "1 000 000 MACs", macs: 1_000_000, size: 60, burst: 32, copies: 1, vlans: plain, routed: false },
-    Case { name: "flood to 8 ports", macs: 2, size: 60, burst: 32, copies: 8, vlans: plain, routed: false },
-    Case { name: "routed, 500 neighbours", macs: 1000, size: 60, burst: 32, copies: 1, vlans: two_vlans, routed: true },
+    Case { name: "1 MAC each side", macs: 2, ..USUAL },
+    USUAL,
+    Case { name: "1000 MACs, burst 128", burst: 128, ..USUAL },
+    Case { name: "1000 MACs, burst 1", burst: 1, ..USUAL },
+    Case { name: "1000 MACs, 1514 octets", size: 1514, ..USUAL },
+    Case { name: "1000 MACs, access to trunk", vlans: push, ..USUAL },
+    Case { name: "1000 MACs, sampled 1:1000", sampling: 1000, ..USUAL },
+    Case { name: "1 000 000 MACs", macs: 1_000_000, ..USUAL },
+    Case { name: "flood to 8 ports", macs: 2, copies: 8, ..USUAL },
+    Case { name: "routed, 500 neighbours", vlans: two_vlans, routed: true, ..USUAL },
 ];
 
 /// A switch with its neighbours' kernels.
@@ -136,7 +143,11 @@ impl Bench {
             let is_first = number == 0 || case.routed && number == 2;
             let vlan = if is_first { first.clone() } else { others.clone() };
             let interface = (number > 1 && case.routed).then_some(InterfaceIndex(number as u16 - 2));
-            Some(PortSpec { device: number as u16, vlan, mtu: 1500, interface, ..PortSpec::default() })
+            let sampling = (case.sampling > 0).then(|| {
+                let (notices, samplers) = (Some(Arc::new(Bucket::new(10, 10))), [Sampler::new(1)].into());
+                Arc::new(Sampling { rate: case.sampling, header: 128, notices, samplers })
+            });
+            Some(PortSpec { device: number as u16, vlan, mtu: 1500, interface, sampling, ..PortSpec::default() })
         };
         let mut scene = Scene {
             ports: (0..ports).map(spec).collect(),

@@ -58,6 +58,11 @@ impl Batch {
         &mut self.metas[..self.len]
     }
 
+    /// All records, to be read.
+    pub fn records(&self) -> &[Meta] {
+        &self.metas[..self.len]
+    }
+
     /// The records of packets that have not been dropped.
     #[inline]
     pub fn live(&mut self) -> impl Iterator<Item = (usize, &mut Meta)> {
@@ -77,7 +82,7 @@ impl Batch {
     }
 
     /// Counts every packet at the port that it came in by, and the dropped ones under their reason. Returns how many
-    /// were forwarded.
+    /// were forwarded. The records stay until the next burst.
     pub fn settle(&mut self, config: &Snapshot, worker: usize, unattributed: &PortCounters) -> u64 {
         let (mut packets, mut octets, mut dropped) = (0, 0, 0);
         let all = &self.metas[..self.len];
@@ -99,8 +104,6 @@ impl Batch {
                 (packets, octets) = (0, 0);
             }
         }
-        let forwarded = (self.len - dropped) as u64;
-        self.len = 0;
-        forwarded
+        (self.len - dropped) as u64
     }
 }

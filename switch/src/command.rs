@@ -7,6 +7,7 @@ use crate::config::{DeviceIndex, Snapshot};
 use crate::counters::WorkerCounters;
 use crate::crossing::Way;
 use crate::port::{Receive, Transmit};
+use crate::tap::Reader;
 use rtrb::{Consumer, Producer};
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub struct Handle {
     pub commands: Producer<Command>,
     /// What it answers.
     pub events: Consumer<Event>,
+    /// What it tells of single packets.
+    pub tap: Reader,
     /// What it counts.
     pub counters: Arc<WorkerCounters>,
 }

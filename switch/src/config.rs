@@ -10,6 +10,7 @@ use crate::table::guard::{Guard, MacLimits};
 use crate::table::mdb::Mdb;
 use crate::table::mirror::{Mirror, Role};
 use crate::table::next_hop::{InterfaceIndex, NextHops};
+use crate::table::sampler::Sampling;
 use crate::table::vlan::{VlanPolicy, VlanSet};
 use crate::wire::ethernet::Mac;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ impl Snapshot {
             if let Some(Some(device)) = self.devices.get_mut(usize::from(port.device.0)) {
                 device.guarded |= port.guard.is_some() || port.mirror.is_output;
                 device.mirrored |= mirrored;
+                device.tapped |= port.sampling.is_some();
             }
         }
     }
@@ -101,6 +103,8 @@ pub struct Device {
     pub guarded: bool,
     /// A bridge of its ports has mirrors. [`Snapshot::mark`] knows.
     pub mirrored: bool,
+    /// Records of some of its packets are wanted. [`Snapshot::mark`] knows.
+    pub tapped: bool,
 }
 
 /// Which port a frame belongs to.
@@ -138,6 +142,8 @@ pub struct Port {
     pub exceptions: Option<Arc<Bucket>>,
     /// What it is to its bridge's mirrors.
     pub mirror: Role,
+    /// What is wanted to be known of packets that come in by it.
+    pub sampling: Option<Arc<Sampling>>,
     /// The interface of the router behind it, if there is one: then it is the port of an internal device.
     pub interface: Option<InterfaceIndex>,
     /// One block for each worker, in worker order.

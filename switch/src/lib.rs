@@ -24,6 +24,7 @@ pub mod path;
 pub mod port;
 pub mod reason;
 pub mod table;
+pub mod tap;
 pub mod testing;
 pub mod time;
 pub mod wire;

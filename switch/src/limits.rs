@@ -18,6 +18,10 @@ pub const COMMAND_RING: usize = 256;
 pub const EVENT_RING: usize = 1024;
 /// Packets that may wait between two workers.
 pub const CROSSING_RING: usize = 256;
+/// Records that may wait for the control thread in one tap: a tenth of a second at 40 000 samples a second.
+pub const TAP_RECORDS: usize = 4096;
+/// Octets of packets that may wait with them.
+pub const TAP_OCTETS: usize = 1 << 20;
 /// Longest frame that crosses between workers: MTU 9000 and headers with four tags.
 pub const FRAME_MAX: usize = 9216;
 /// Shortest frame on the wire without FCS, 802.3 §3.2.8.

@@ -66,6 +66,8 @@ pub struct Meta {
     pub unfinished: Unfinished,
     /// The finished checksum, once it was needed.
     pub finished: Option<[u8; 4]>,
+    /// A copy of it did not leave, for this reason: the only one, where its fate is one port.
+    pub lost: Option<Reason>,
 }
 
 const _: () = assert!(size_of::<Meta>() == 64);
@@ -77,6 +79,7 @@ impl Default for Meta {
             source: Mac(0),
             unfinished: Unfinished::None,
             finished: None,
+            lost: None,
             len: 0,
             tags: Tags::default(),
             vlan: Classified::default(),

@@ -33,13 +33,13 @@ macro_rules! reasons {
 
 reasons! {
     /// The frame is shorter than an Ethernet header.
-    TruncatedEthernet = "truncated_ethernet", 260;
+    TruncatedEthernet = "truncated_ethernet", 324;
     /// A VLAN tag's TPID is there, but the frame ends before the tag does.
-    TruncatedVlan = "truncated_vlan", 260;
+    TruncatedVlan = "truncated_vlan", 324;
     /// The frame is longer, or in more pieces, than the switch carries.
-    Oversized = "oversized", 272;
+    Oversized = "oversized", 262;
     /// No port claims the frame: its device or VLAN was just removed from the configuration.
-    NoPort = "no_port", 261;
+    NoPort = "no_port", 256;
     /// The frame came in by a port that is reserved for the output of a mirror.
     MirrorIngress = "mirror_ingress", 258;
     /// The sender's address is none of the port's `allowed-addresses`.
@@ -63,9 +63,9 @@ reasons! {
     /// The destination is known to be on the port that the frame came in by.
     Hairpin = "hairpin", 268;
     /// The destination is known on a port that does not carry the frame's VLAN, or cannot carry the frame's tags.
-    EgressVlan = "egress_vlan", 267;
+    EgressVlan = "egress_vlan", 301;
     /// The destination is on a protected port, and so is the source.
-    Protected = "protected", 268;
+    Protected = "protected", 303;
     /// The destination is known on a port that is reserved for the output of a mirror.
     MirrorEgress = "mirror_egress", 258;
     /// More broadcast than `storm-broadcast-pps` allows was to be flooded.
@@ -79,34 +79,34 @@ reasons! {
     /// Multicast snooping knows nobody on another port who wants the frame: no member, no router, no port that floods.
     NoListener = "no_listener", 267;
     /// The destination is known on a port that is gone.
-    StalePort = "stale_port", 269;
+    StalePort = "stale_port", 256;
     /// The frame's payload is longer than the egress port's MTU.
-    MtuExceeded = "mtu_exceeded", 272;
+    MtuExceeded = "mtu_exceeded", 262;
     /// The egress port's transmit ring or frames are all in use: the receiver or the link is slower than the senders.
-    TxFull = "tx_full", 273;
+    TxFull = "tx_full", 259;
     /// The egress device is down or refused the frame.
-    TxDown = "tx_down", 262;
+    TxDown = "tx_down", 256;
     /// The way to the worker that owns the egress port is full.
-    CrossingFull = "crossing_full", 273;
+    CrossingFull = "crossing_full", 259;
     /// The IP header of a packet for the router is broken: its version, its lengths or its checksum.
     IpHeader = "ip_header", 275;
     /// A packet for the router from or to an address that nobody routes: loopback, multicast, 0.0.0.0/8.
-    Martian = "martian", 274;
+    Martian = "martian", 281;
     /// The route of the packet is a blackhole.
     RouteBlackhole = "route_blackhole", 269;
     /// More packets of a port, or of an interface, than `exceptions-pps` allows were to go to the kernel because they cannot be
     /// routed here: no route, a neighbour not known, hops at an end, options, too long.
     ExceptionsLimited = "exceptions_limited", 261;
     /// The kernel found no free receive frame: the worker is slower than the senders.
-    RxNoFrame = "rx_no_frame", 273;
+    RxNoFrame = "rx_no_frame", 259;
     /// The kernel found the receive ring full: the worker is slower than the senders.
-    RxRingFull = "rx_ring_full", 273;
+    RxRingFull = "rx_ring_full", 259;
     /// The kernel could not put the frame into a receive frame.
-    RxKernel = "rx_kernel", 273;
+    RxKernel = "rx_kernel", 259;
     /// The kernel handed over, or refused, a descriptor that makes no sense.
     Descriptor = "descriptor", 256;
     /// The egress device dropped the frame after the switch had handed it over.
-    DeviceTx = "device_tx", 262;
+    DeviceTx = "device_tx", 256;
 }
 
 #[cfg(test)]

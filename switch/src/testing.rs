@@ -13,6 +13,7 @@ use crate::table::guard::{Guard, GuardConfig};
 use crate::table::mdb::Mdb;
 use crate::table::mirror::{self, MirrorConfig};
 use crate::table::next_hop::InterfaceIndex;
+use crate::table::sampler::Sampling;
 use crate::table::vlan::{VlanConfig, VlanPolicy, VlanSet};
 use crate::time::Instant;
 use crate::wire::checksum::Sum;
@@ -78,6 +79,8 @@ pub struct PortSpec {
     pub protected: bool,
     /// Its limits.
     pub guard: GuardConfig,
+    /// What is wanted to be known of its packets.
+    pub sampling: Option<Arc<Sampling>>,
     /// The router's interface behind it.
     pub interface: Option<InterfaceIndex>,
     /// It gets all groups; only where its bridge snoops.
@@ -97,6 +100,7 @@ impl Default for PortSpec {
             complete_checksums: false,
             protected: false,
             guard: GuardConfig::default(),
+            sampling: None,
             interface: None,
             mcast_flood: false,
             mcast_flood_reports: false,
@@ -112,6 +116,7 @@ pub fn device(number: u16) -> Device {
         home: 0,
         guarded: false,
         mirrored: false,
+        tapped: false,
     }
 }
 
@@ -206,6 +211,7 @@ impl Scene {
                     guard: Guard::new(&spec.guard).map(Arc::new),
                     exceptions: spec.guard.exceptions().map(Arc::new),
                     mirror: mirror::Role::default(),
+                    sampling: spec.sampling.clone(),
                     interface: spec.interface,
                     counters: Arc::clone(counters),
                 })
@@ -277,6 +283,7 @@ impl Scene {
             home,
             guarded: false,
             mirrored: false,
+            tapped: false,
         })
     }
 }

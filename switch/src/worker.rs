@@ -9,9 +9,12 @@ use crate::limits::{COMMAND_RING, COMMANDS_PER_TURN_MAX, CROSSING_RING, DEVICES_
 use crate::path::egress::{Exit, Sides};
 use crate::path::lane::Lanes;
 use crate::path::lookup::Way;
-use crate::path::{checksum, egress, learn, lookup, mirror, parse, police, reserved, route, rx, snoop, storm, vlan_in};
+use crate::path::{
+    checksum, egress, learn, lookup, mirror, parse, police, reserved, route, rx, snoop, storm, tap, vlan_in,
+};
 use crate::port::{Packets, Receive};
 use crate::reason::Reason;
+use crate::tap::Tap;
 use crate::time::Instant;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::os::fd::BorrowedFd;
@@ -30,6 +33,7 @@ pub struct Worker {
     batch: Batch,
     router: route::Room,
     listeners: Vec<PortIndex>,
+    tap: Tap,
     commands: Consumer<Command>,
     events: Producer<Event>,
     counters: Arc<WorkerCounters>,
@@ -42,6 +46,7 @@ const NO_DEVICE: Device = Device {
     home: 0,
     guarded: false,
     mirrored: false,
+    tapped: false,
 };
 
 struct Queue {
@@ -70,6 +75,7 @@ impl Worker {
         let (commands, command_end) = RingBuffer::new(COMMAND_RING);
         let (event_end, events) = RingBuffer::new(EVENT_RING);
         let counters = Arc::new(WorkerCounters::default());
+        let (tap, reader) = crate::tap::tap();
         let worker = Self {
             index,
             config: Arc::default(),
@@ -81,11 +87,12 @@ impl Worker {
             router: route::Room::default(),
             // Members, ports that get everything, and routers.
             listeners: Vec::with_capacity(3 * PORTS_MAX),
+            tap,
             commands: command_end,
             events: event_end,
             counters: Arc::clone(&counters),
         };
-        (worker, Handle { commands, events, counters })
+        (worker, Handle { commands, events, tap: reader, counters })
     }
 
     /// Exchanges packets with worker `other` from now on; for a worker that runs already there is [`Command::Meet`].
@@ -97,11 +104,11 @@ impl Worker {
     pub fn turn(&mut self, now: Instant) -> Turn {
         let mut received = 0;
         let now_ms = now.as_millis();
-        self.obey();
+        self.obey(now);
         let (config, batch, counters) = (&*self.config, &mut self.batch, &*self.counters);
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
-        let (listeners, router) = (&mut self.listeners, &mut self.router);
-        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners };
+        let (listeners, router, tap) = (&mut self.listeners, &mut self.router, &mut self.tap);
+        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, now, lost: false };
         let queues = if self.held { &mut [] } else { &mut self.queues[..] };
         for Queue { device, side, .. } in queues {
             if !rx::run(&mut **side, counters) {
@@ -142,10 +149,12 @@ impl Worker {
             egress::run(batch, &packets, &mut exit);
             mirror::run(batch, &packets, device, &mut exit);
             route::again(router, &onward, &mut exit);
-            drop((packets, onward));
-            side.release();
             let forwarded = batch.settle(config, usize::from(self.index), &counters.unattributed);
             counters.forwarded.add(forwarded);
+            exit.lost |= forwarded < batch.len() as u64;
+            tap::run(batch, &packets, router, device, &mut exit);
+            drop((packets, onward));
+            side.release();
         }
         received += egress::arrivals(&mut exit, CROSSING_RING);
         let unsent = exit.sides.flush();
@@ -156,12 +165,12 @@ impl Worker {
     }
 
     /// Does what the control thread asked for, a few commands at a time. A command whose answers have no room waits.
-    fn obey(&mut self) {
+    fn obey(&mut self, now: Instant) {
         for _ in 0..COMMANDS_PER_TURN_MAX {
             let Ok(command) = self.commands.peek() else { return };
             if let Command::Detach(device) = command {
                 let device = *device;
-                if !self.detach(device) {
+                if !self.detach(device, now) {
                     return;
                 }
             } else if self.events.is_full() {
@@ -169,12 +178,12 @@ impl Worker {
                 return;
             }
             if let Ok(command) = self.commands.pop() {
-                self.execute(command);
+                self.execute(command, now);
             }
         }
     }
 
-    fn execute(&mut self, command: Command) {
+    fn execute(&mut self, command: Command, now: Instant) {
         match command {
             Command::Receive { device, queue, side } => {
                 if let Some(old) = self.add_queue(device, queue, side) {
@@ -197,7 +206,7 @@ impl Worker {
             Command::Install(snapshot) => {
                 // Packets on the way here name ports by number: they leave by the ports that had the numbers when they
                 // were sent, before a number can mean another port.
-                self.drain_arrivals();
+                self.drain_arrivals(now);
                 let generation = snapshot.generation;
                 let old = std::mem::replace(&mut self.config, snapshot);
                 self.tell(Event::Installed { generation, old });
@@ -219,9 +228,9 @@ impl Worker {
 
     /// Gives back as many sides of the device as there is room for in the ring of events. True when all are, and there is
     /// room for one more event.
-    fn detach(&mut self, device: DeviceIndex) -> bool {
+    fn detach(&mut self, device: DeviceIndex, now: Instant) -> bool {
         // What others sent this way while the device was still here leaves by it.
-        self.drain_arrivals();
+        self.drain_arrivals(now);
         while !self.events.is_full() {
             if let Some(position) = self.queues.iter().position(|queue| queue.device == device) {
                 let queue = self.queues.swap_remove(position);
@@ -241,11 +250,11 @@ impl Worker {
         debug_assert!(told.is_ok(), "an event without room");
     }
 
-    fn drain_arrivals(&mut self) {
+    fn drain_arrivals(&mut self, now: Instant) {
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
         let (config, counters) = (&*self.config, &*self.counters);
-        let listeners = &mut self.listeners;
-        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners };
+        let (listeners, tap) = (&mut self.listeners, &mut self.tap);
+        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, now, lost: false };
         let workers = exit.crossing.workers();
         egress::arrivals(&mut exit, CROSSING_RING * workers);
     }

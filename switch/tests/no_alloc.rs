@@ -1,14 +1,17 @@
 //! Does a worker allocate once it runs? Never: a million packets that are learned, flooded, moved, tagged, finished,
-//! mirrored, limited and handed to another worker.
+//! mirrored, limited, sampled and handed to another worker.
 
 use shunt_ffi::alloc::{Counting, of_this_thread};
 use shunt_switch::config::PortIndex;
 use shunt_switch::port::fault::Dice;
 use shunt_switch::reason::Reason;
+use shunt_switch::table::bucket::Bucket;
 use shunt_switch::table::guard::{GuardConfig, MacLimits};
 use shunt_switch::table::mdb::Mdb;
 use shunt_switch::table::mirror::{MirrorConfig, Output};
+use shunt_switch::table::sampler::{Sampler, Sampling};
 use shunt_switch::table::vlan::VlanConfig;
+use shunt_switch::tap::Cause;
 use shunt_switch::testing::{PortSpec, Rig, Scene, frame, igmp_packet};
 use shunt_switch::time::Instant;
 use shunt_switch::wire::ethernet::Mac;
@@ -30,6 +33,11 @@ fn a_million_packets_without_an_allocation() {
         let macs = MacLimits { learned_max: 50, moves_max: 3, window_ms: 1000 };
         let (rate_kbps, broadcast_pps) = (2000, 10);
         limited.guard = GuardConfig { rate_kbps, broadcast_pps, macs, ..GuardConfig::default() };
+    }
+    for port in ports.iter_mut().flatten() {
+        let samplers = (0..2).map(Sampler::new).collect();
+        let notices = Some(Arc::new(Bucket::new(1000, 1000)));
+        port.sampling = Some(Arc::new(Sampling { rate: 100, header: 128, notices, samplers }));
     }
     let mirror = |source, output| MirrorConfig {
         sources: vec![PortIndex(source)],
@@ -56,7 +64,7 @@ fn a_million_packets_without_an_allocation() {
     let groups: Vec<[Vec<u8>; 2]> = (0..40).map(|n| [multicast(n, 17), multicast(n, 2)]).collect();
     let mut dice = Dice::new(5);
     let mut now = Instant::from_secs(1);
-    let mut total = 0;
+    let (mut total, mut told, mut caught) = (0, [0, 0], Vec::with_capacity(128));
     let before = of_this_thread();
     while total < 1_000_000 {
         for queue in &rig.inputs {
@@ -82,6 +90,11 @@ fn a_million_packets_without_an_allocation() {
         for queue in &rig.outputs {
             queue.discard();
         }
+        for (_, handle) in &mut rig.crew {
+            while let Some(record) = handle.tap.next(&mut caught) {
+                told[usize::from(record.cause == Cause::Dropped)] += 1;
+            }
+        }
     }
     assert_eq!(of_this_thread() - before, 0, "allocations in {total} packets");
     rig.check();
@@ -92,6 +105,7 @@ fn a_million_packets_without_an_allocation() {
     for reason in [Reason::PolicedRate, Reason::MacLimit, Reason::MacFlap, Reason::StormBroadcast] {
         assert!(rig.totals(3).dropped(reason) > 100, "{reason:?}: {:?}", rig.totals(3));
     }
+    assert!(told.iter().all(|count| *count > 1000), "{told:?} samples and drops");
     assert!(!rig.scene.bridges[0].mdb.as_ref().expect("snooping").entries(now).is_empty());
     // The counter does count.
     let before = of_this_thread();

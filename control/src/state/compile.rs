@@ -121,7 +121,14 @@ impl State {
             }
         };
         let home = device.workers.first().copied().unwrap_or(0) as u16;
-        config::Device { ingress, partial_checksums: device.is_veth, home, guarded: false, mirrored: false }
+        config::Device {
+            ingress,
+            partial_checksums: device.is_veth,
+            home,
+            guarded: false,
+            mirrored: false,
+            tapped: false,
+        }
     }
 }
 
@@ -176,6 +183,7 @@ fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16
         guard: port.guard.all.clone(),
         exceptions: port.guard.exceptions.clone(),
         mirror: mirror::Role::default(),
+        sampling: None,
         interface: None,
         counters: Arc::clone(&port.counters),
     }

@@ -12,10 +12,12 @@ use crate::limits::{BURST, DEVICES_MAX};
 use crate::meta::{Audience, Fate, Meta};
 use crate::path::checksum::Unfinished;
 use crate::path::edit::{Checksum, Copies, Edit, One};
-use crate::path::{checksum, snoop};
+use crate::path::{checksum, snoop, tap};
 use crate::port::{Outcome, Transmit};
 use crate::reason::Reason;
 use crate::table::vlan::TagEdit;
+use crate::tap::Tap;
+use crate::time::Instant;
 use crate::wire::ethernet::{ADDRESSES, Mac};
 use crate::wire::vlan::{TPID_8021Q, Tag};
 use arrayvec::ArrayVec;
@@ -102,6 +104,12 @@ pub struct Exit<'a> {
     pub counters: &'a WorkerCounters,
     /// Where the ports of one packet are put together.
     pub listeners: &'a mut Vec<PortIndex>,
+    /// Where records of packets go.
+    pub tap: &'a mut Tap,
+    /// When the turn began.
+    pub now: Instant,
+    /// Packets were dropped since this was last looked at: see [`Meta::lost`] and [`Meta::fate`].
+    pub lost: bool,
 }
 
 /// The form of a mirror's copy.
@@ -230,9 +238,9 @@ impl<'r, 'p> Run<'r, 'p> {
         Self { metas, packets, longest, is_unfinished, room }
     }
 
-    /// All of them, with what becomes of their checksums.
+    /// All of them, with what becomes of their checksums; and their records.
     #[inline]
-    fn copies(&mut self, complete: bool) -> Copies<'_> {
+    fn copies(&mut self, complete: bool) -> (Copies<'_>, &mut [Meta]) {
         let Room { requested, finished, destinations } = &mut *self.room;
         if self.metas[0].routed && destinations.is_empty() {
             destinations.extend(self.metas.iter().map(|meta| meta.destination));
@@ -242,7 +250,7 @@ impl<'r, 'p> Run<'r, 'p> {
             let all = self.metas.iter_mut().zip(self.packets);
             list.extend(all.map(|(meta, packet)| checksum::finish(meta, packet, complete)));
         }
-        Copies { packets: self.packets, checksums: list, destinations }
+        (Copies { packets: self.packets, checksums: list, destinations }, self.metas)
     }
 }
 
@@ -300,7 +308,7 @@ pub fn arrivals(exit: &mut Exit<'_>, packets_max: usize) -> usize {
 impl Exit<'_> {
     /// Sends the copies that another worker decided on.
     fn unpack(&mut self, parcel: &Parcel) {
-        let mut meta = parcel.meta;
+        let mut meta = Meta { lost: None, ..parcel.meta };
         let packet = Packet::contiguous(parcel.octets());
         let mut room = Room::default();
         let run = &mut Run::one(&mut meta, &packet, &mut room);
@@ -308,8 +316,11 @@ impl Exit<'_> {
             match (self.config.port(*index), &parcel.form) {
                 (Some(port), None) => self.local_copy(run, *index, port),
                 (Some(port), Some(form)) => self.local_mirrored(&mut run.metas[0], &packet, *index, port, form),
-                (None, _) => self.dropped(*index, Reason::StalePort, 1),
+                (None, _) => self.lose(run.metas, *index, Reason::StalePort),
             }
+        }
+        if std::mem::take(&mut self.lost) && parcel.form.is_none() {
+            tap::arrived(&meta, &packet, self);
         }
     }
 
@@ -323,7 +334,7 @@ impl Exit<'_> {
             match self.config.port(*index) {
                 Some(port) if self.home(port) == self.worker => self.local_copy(run, *index, port),
                 Some(_) => all_here = false,
-                None => self.dropped(*index, Reason::StalePort, packets),
+                None => self.lose(run.metas, *index, Reason::StalePort),
             }
         }
         if !all_here {
@@ -334,14 +345,14 @@ impl Exit<'_> {
     /// Sends copies to those of the ports that are other workers' business.
     #[inline(never)]
     fn carry(&mut self, run: &mut Run<'_, '_>, ports: &[PortIndex]) {
-        for (meta, packet) in run.metas.iter().zip(run.packets) {
+        for (meta, packet) in run.metas.iter_mut().zip(run.packets) {
             for index in ports {
                 if let Some(port) = self.config.port(*index)
                     && let home = self.home(port)
                     && home != self.worker
                     && !self.crossing.carry(home, meta, packet, *index, None)
                 {
-                    self.dropped(*index, Reason::CrossingFull, 1);
+                    self.lose(std::slice::from_mut(meta), *index, Reason::CrossingFull);
                 }
             }
             self.crossing.depart(self.counters);
@@ -371,22 +382,23 @@ impl Exit<'_> {
     /// Sends copies by a device of this worker.
     #[inline]
     fn local_copy(&mut self, run: &mut Run<'_, '_>, index: PortIndex, port: &Port) {
-        let (meta, packets) = (&run.metas[0], run.packets.len() as u64);
+        let meta = &run.metas[0];
         let Some(tags) = port.vlan.egress(&meta.vlan, &meta.tags) else {
-            return self.dropped(index, Reason::EgressVlan, packets);
+            return self.lose(run.metas, index, Reason::EgressVlan);
         };
         let longest = meta.payload_offset() + port.mtu as usize;
         let edit = edit_of(meta, port, tags);
         if run.longest <= longest {
-            let copies = run.copies(port.complete_checksums);
-            return self.send(copies, index, port, &edit);
+            let (copies, metas) = run.copies(port.complete_checksums);
+            return self.send(copies, metas, index, port, &edit);
         }
         for (meta, packet) in run.metas.iter_mut().zip(run.packets) {
             if packet.len() > longest {
-                self.dropped(index, Reason::MtuExceeded, 1);
+                self.lose(std::slice::from_mut(meta), index, Reason::MtuExceeded);
             } else {
                 let checksum = checksum::finish(meta, packet, port.complete_checksums);
-                self.send(One { packet, checksum, destination: meta.destination }.copies(), index, port, &edit);
+                let one = One { packet, checksum, destination: meta.destination };
+                self.send(one.copies(), std::slice::from_mut(meta), index, port, &edit);
             }
         }
     }
@@ -415,20 +427,33 @@ impl Exit<'_> {
             Checksum::Patch { at, len, .. } if usize::from(at) + usize::from(len) > packet.len() => Checksum::Keep,
             fits => fits,
         };
-        self.send(One { packet, checksum, destination: meta.destination }.copies(), index, port, &edit);
+        self.send(One { packet, checksum, destination: meta.destination }.copies(), &mut [], index, port, &edit);
     }
 
+    /// Queues copies of packets with these records; those of a mirror have none, for what becomes of it is not the packet's fate.
     #[inline]
-    fn send(&mut self, copies: Copies<'_>, index: PortIndex, port: &Port, edit: &Edit) {
+    fn send(&mut self, copies: Copies<'_>, metas: &mut [Meta], index: PortIndex, port: &Port, edit: &Edit) {
         let Some(sent) = self.sides.send(port.device, copies, edit) else {
-            return self.dropped(index, Reason::TxDown, copies.len() as u64);
+            self.dropped(index, Reason::TxDown, (copies.len() - metas.len()) as u64);
+            return self.lose(metas, index, Reason::TxDown);
         };
         let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
         counters.tx_packets.add((copies.len() - sent.refused.len()) as u64);
         counters.tx_bytes.add(sent.octets);
-        for reason in &sent.refused {
-            self.dropped(index, *reason, 1);
+        for (place, reason) in &sent.refused {
+            match metas.get_mut(usize::from(*place)) {
+                Some(meta) => self.lose(std::slice::from_mut(meta), index, *reason),
+                None => self.dropped(index, *reason, 1),
+            }
         }
+    }
+
+    /// Copies of all these packets do not leave by the port.
+    #[cold]
+    fn lose(&mut self, metas: &mut [Meta], index: PortIndex, reason: Reason) {
+        self.lost = true;
+        metas.iter_mut().for_each(|meta| meta.lost = Some(reason));
+        self.dropped(index, reason, metas.len() as u64);
     }
 
     #[cold]

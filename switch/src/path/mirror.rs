@@ -29,7 +29,7 @@ pub fn run(batch: &mut Batch, packets: &[Packet<'_>], device: &Device, exit: &mu
 }
 
 /// Its headers were read and the port took it.
-fn has_vlan(fate: Fate) -> bool {
+pub(super) fn has_vlan(fate: Fate) -> bool {
     use Reason::*;
     let early = matches!(
         fate,

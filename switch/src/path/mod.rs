@@ -1,6 +1,6 @@
 //! What happens to a packet on its way? One step a file; on the road they come in this order:
 //! [`rx`], [`parse`], [`police`], [`reserved`], [`vlan_in`], [`checksum`], [`learn`], [`lookup`], [`storm`], [`snoop`], [`route`],
-//! [`egress`], which writes copies by an [`edit`], and [`mirror`]. What is routed takes the last two a second time. What they know of the port is a [`lane`].
+//! [`egress`], which writes copies by an [`edit`], [`mirror`], and [`tap`]. What is routed takes egress and mirror a second time. What they know of the port is a [`lane`].
 
 pub mod checksum;
 pub mod edit;
@@ -16,4 +16,5 @@ pub mod route;
 pub mod rx;
 pub mod snoop;
 pub mod storm;
+pub mod tap;
 pub mod vlan_in;

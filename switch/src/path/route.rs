@@ -103,8 +103,10 @@ pub fn again(room: &mut Room, onward: &Packets<'_>, exit: &mut Exit<'_>) {
     if config.mirrors {
         mirror::run(batch, onward, &ROUTER, exit);
     }
-    counters.forwarded.add(batch.settle(config, usize::from(exit.worker), &counters.unattributed));
+    let forwarded = batch.settle(config, usize::from(exit.worker), &counters.unattributed);
+    counters.forwarded.add(forwarded);
     counters.routed.add(onward.len() as u64);
+    exit.lost |= forwarded < onward.len() as u64;
 }
 
 /// Where packets come from that were routed: their checksums have been looked at.
@@ -114,6 +116,7 @@ const ROUTER: Device = Device {
     home: 0,
     guarded: false,
     mirrored: true,
+    tapped: false,
 };
 
 /// What the router got: copies that left by its port, most of them by the same one.
@@ -147,6 +150,11 @@ impl Sent {
 }
 
 impl Room {
+    /// The record of the second way of the packet that was routed as number `place` of this burst.
+    pub fn second(&self, place: usize) -> Option<&Meta> {
+        self.hops.get(place).and_then(|_| self.onward.records().get(place))
+    }
+
     /// Reads the headers of all packets for the router. What cannot be routed here gets its fate at once.
     fn ask(&mut self, batch: &mut Batch, packets: &[Packet<'_>], router: &Router, config: &Snapshot, now: Instant) {
         self.asked.clear();

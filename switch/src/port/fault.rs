@@ -133,16 +133,16 @@ impl<P: Receive> Receive for Fault<P> {
 impl<P: Transmit> Transmit for Fault<P> {
     fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
         let mut sent = Outcome::default();
-        for copy in copies.iter() {
+        for (place, copy) in (0..).zip(copies.iter()) {
             if self.stalls() {
-                sent.refused.push(Reason::TxFull);
+                sent.refused.push((place, Reason::TxFull));
             } else if self.dice.chance(self.rates.loss) {
                 self.toll.lost.fetch_add(1, Relaxed);
                 sent.octets += edit.len(copy.packet) as u64;
             } else {
                 let one = self.port.send(copy.copies(), edit);
                 sent.octets += one.octets;
-                sent.refused.extend(one.refused);
+                sent.refused.extend(one.refused.iter().map(|(_, reason)| (place, *reason)));
             }
         }
         sent

@@ -233,10 +233,10 @@ impl MemoryTransmit {
 impl Transmit for MemoryTransmit {
     fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
         let mut sent = Outcome::default();
-        for copy in copies.iter() {
+        for (place, copy) in (0..).zip(copies.iter()) {
             match self.send_one(&copy, edit) {
                 Ok(len) => sent.octets += len as u64,
-                Err(reason) => sent.refused.push(reason),
+                Err(reason) => sent.refused.push((place, reason)),
             }
         }
         sent
@@ -285,7 +285,7 @@ mod tests {
         let send = |transmitter: &mut MemoryTransmit| {
             let copies = Copies { packets: &[Packet::contiguous(&[1; 64])], checksums: &[], destinations: &[] };
             let sent = transmitter.send(copies, &Edit::default());
-            (sent.octets, sent.refused.first().copied())
+            (sent.octets, sent.refused.first().map(|(_, reason)| *reason))
         };
         queue.set_per_flush(1);
         assert_eq!(send(&mut transmitter), (64, None));

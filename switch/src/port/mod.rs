@@ -22,8 +22,8 @@ pub type Packets<'a> = ArrayVec<Packet<'a>, BURST>;
 pub struct Outcome {
     /// Octets of those that will leave.
     pub octets: u64,
-    /// Why others could not be queued, one reason each.
-    pub refused: ArrayVec<Reason, BURST>,
+    /// Why others could not be queued: the place of each among the copies, and a reason.
+    pub refused: ArrayVec<(u8, Reason), BURST>,
 }
 
 /// The receiving side of one queue of a device.

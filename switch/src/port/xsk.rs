@@ -35,6 +35,7 @@ impl Transmit for XskTx {
             let (queued, refused) = queue(&mut self.burst(rest.len()), rest, edit, &mut sent.octets);
             rest = rest.behind(queued);
             let Some(copy) = rest.iter().next() else { return sent };
+            let place = (copies.len() - rest.len()) as u8;
             if queued > 0 {
                 full = None;
             }
@@ -42,13 +43,13 @@ impl Transmit for XskTx {
             let attempt = if long { queue_long(self, &copy, edit) } else { Err(refused) };
             match (attempt, full) {
                 (Ok(octets), _) => sent.octets += octets as u64,
-                (Err(TxRefused::Length), _) => sent.refused.push(Reason::Oversized),
+                (Err(TxRefused::Length), _) => sent.refused.push((place, Reason::Oversized)),
                 (Err(refused), None) => {
                     // A burst may be larger than the ring. This also finds a device that was down to be up again.
                     full = Some(reason(refused, XskTx::flush(self).state));
                     continue;
                 }
-                (Err(_), Some(reason)) => sent.refused.push(reason),
+                (Err(_), Some(reason)) => sent.refused.push((place, reason)),
             }
             rest = rest.behind(1);
         }

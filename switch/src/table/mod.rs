@@ -10,5 +10,6 @@ pub mod mdb;
 pub mod mirror;
 pub mod next_hop;
 mod order;
+pub mod sampler;
 mod slot;
 pub mod vlan;

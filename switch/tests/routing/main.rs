@@ -11,11 +11,14 @@ use shunt_switch::port::fault::Dice;
 use shunt_switch::reason::Reason;
 use shunt_switch::table::mirror::{MirrorConfig, Output};
 use shunt_switch::table::next_hop::Hop;
+use shunt_switch::table::sampler::{Sampler, Sampling};
+use shunt_switch::tap::{Outcome, Vlan};
 use shunt_switch::testing::{PortSpec, Rig, frame};
 use shunt_switch::time::Instant;
 use shunt_switch::wire::ethernet::Mac;
 use shunt_switch::wire::vlan::{TPID_8021Q, Tag};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use world::*;
 
 #[global_allocator]
@@ -192,6 +195,41 @@ fn mirrors_see_a_packet_before_and_after_it_was_routed() {
     // The probe is on a trunk: a mirror's copies are frames of the packet's VLAN there.
     let tagged = |vid, octets: &[u8]| [&octets[..12], &Tag::new(TPID_8021Q, vid, 0).octets(), &octets[12..]].concat();
     assert_eq!(left[&7], [tagged(10, &octets), tagged(20, &routed(&HOSTS[2], &sketch))]);
+}
+
+#[test]
+fn a_routed_packet_is_sampled_once_as_it_came_in() {
+    let mut world = World::new(1, 50);
+    for port in world.rig.scene.ports.iter_mut().flatten() {
+        let samplers = [Sampler::new(1)].into();
+        port.sampling = Some(Arc::new(Sampling { rate: 1, header: 200, notices: None, samplers }));
+    }
+    world.rig.install();
+    let sketch = Sketch::right("10.0.10.5", "10.0.20.6");
+    let octets = frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &sketch.packet());
+    let other = frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &Sketch::right("10.0.10.5", "10.0.20.5").packet());
+    // One that goes to the kernel comes between them: which is the second routed one?
+    let local = frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &Sketch::right("10.0.10.5", "10.0.10.1").packet());
+    for octets in [&other, &local, &octets] {
+        assert!(world.rig.inputs[VLAN10].push(octets));
+    }
+    world.rig.run(Instant::from_secs(10));
+    let mut caught = Vec::new();
+    let tap = &mut world.rig.crew[0].1.tap;
+    let mut seen = |octets: &[u8]| {
+        let record = tap.next(&mut caught).expect("a record");
+        assert_eq!((record.port.0 as usize, record.vlan_in, &caught[..]), (VLAN10, vlan(10), octets));
+        (record.routed_from, record.vlan_out, record.outcome)
+    };
+    let port = |device: usize| PortIndex(device as u16);
+    assert_eq!(seen(&other), (port(INTERNAL10), vlan(20), Outcome::Sent(port(VLAN20))));
+    assert_eq!(seen(&local), (PortIndex::NONE, vlan(10), Outcome::Sent(port(INTERNAL10))));
+    assert_eq!(seen(&octets), (port(INTERNAL10), vlan(20), Outcome::Sent(port(TRUNK))));
+    assert_eq!(tap.next(&mut caught), None);
+}
+
+fn vlan(vid: u16) -> Option<Vlan> {
+    Some(Vlan { vid, pcp: 0 })
 }
 
 #[test]
