@@ -1,15 +1,23 @@
-//! How does the XDP program in C become an object that the library carries inside?
+//! How do the programs in C become objects that the library carries inside?
 
 use std::path::PathBuf;
 use std::process::Command;
 
-const SOURCE: &str = "bpf/redirect.bpf.c";
+const PROGRAMS: [&str; 2] = ["redirect", "shortcut"];
 const REMEDY: &str = "install clang (Debian: `apt install clang`) or set CLANG to a clang that has the bpf target";
 
 fn main() {
-    println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-env-changed=CLANG");
-    let object = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("redirect.bpf.o");
+    for program in PROGRAMS {
+        compile(program);
+    }
+}
+
+fn compile(program: &str) {
+    let source = format!("bpf/{program}.bpf.c");
+    println!("cargo::rerun-if-changed={source}");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let object = out.join(format!("{program}.bpf.o"));
     let target = match std::env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
         Ok("big") => "bpfeb",
         _ => "bpfel",
@@ -19,7 +27,7 @@ fn main() {
     for clang in candidates() {
         // -g: the maps are described by BTF.
         let run = Command::new(&clang)
-            .args(["-target", target, "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-c", SOURCE, "-o"])
+            .args(["-target", target, "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-c", &source, "-o"])
             .arg(&object)
             .output();
         match run {
@@ -30,7 +38,7 @@ fn main() {
             Err(error) => tried.push(format!("{clang}: {error}")),
         }
     }
-    println!("cargo::error=no clang compiled ffi/{SOURCE}; {REMEDY}");
+    println!("cargo::error=no clang compiled ffi/{source}; {REMEDY}");
     for line in tried.join("\n").lines() {
         println!("cargo::error={line}");
     }

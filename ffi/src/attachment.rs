@@ -6,7 +6,7 @@
 use crate::descriptor::{Fault, Faults};
 use crate::error::SyscallError;
 use crate::ethtool::{self, Channels};
-use crate::link::{Hook, XdpLink};
+use crate::link::{Hook, Link};
 use crate::packet::SEGMENTS_MAX;
 use crate::program::{Claims, ClaimsMap, Program, ProgramError, QUEUES_MAX};
 use crate::rx::XskRx;
@@ -183,7 +183,7 @@ pub struct XdpStatistics {
 /// A socket and the memory go when the attachment and both halves of the queue are dropped.
 pub struct Attachment {
     // First: fields are dropped in order, and the program must go before the sockets.
-    link: Option<XdpLink>,
+    link: Option<Link>,
     claims: ClaimsMap,
     queues: Vec<Queue>,
     mode: XdpMode,
@@ -458,7 +458,7 @@ fn attach(
     wanted: WantedMode,
     generic_allowed: bool,
     copying: Copying,
-) -> Result<(XdpLink, XdpMode), AttachError> {
+) -> Result<(Link, XdpMode), AttachError> {
     let native = match copying {
         Copying::ZeroCopy => XdpMode::NativeZeroCopy,
         Copying::Copy => XdpMode::Native,
@@ -473,7 +473,7 @@ fn attach(
     let mut refused = None;
     for &mode in modes {
         let hook = if mode == XdpMode::Generic { Hook::Generic } else { Hook::Native };
-        match XdpLink::attach(fd, device.ifindex, &device.object, hook) {
+        match Link::attach(fd, device.ifindex, &device.object, hook) {
             Ok(link) => return Ok((link, mode)),
             Err(error) => match error.errno() {
                 libc::EBUSY | libc::EEXIST => {

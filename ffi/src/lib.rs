@@ -24,6 +24,7 @@ pub mod program;
 pub mod promiscuous;
 pub mod ring;
 pub mod rx;
+pub mod shortcut;
 mod socket;
 pub mod tx;
 pub mod umem;

@@ -11,11 +11,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_INGRESS: u32 = 46;
 /// include/uapi/linux/if_link.h
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
-/// The head of `union bpf_attr` for BPF_LINK_CREATE; the kernel takes a shorter one as padded with zeroes.
+/// The head of `union bpf_attr` for BPF_LINK_CREATE; the kernel takes a shorter one as padded with zeroes. For tcx those say: after
+/// all others.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -31,14 +33,16 @@ pub(crate) enum Hook {
     Native,
     /// In the stack.
     Generic,
+    /// In the stack, on an skb, when packets have come in (tcx).
+    Ingress,
 }
 
 /// A program attached to a device until this is dropped, or the process ends.
-pub(crate) struct XdpLink {
+pub(crate) struct Link {
     fd: OwnedFd,
 }
 
-impl XdpLink {
+impl Link {
     /// Attaches the program.
     pub(crate) fn attach(
         program: BorrowedFd<'_>,
@@ -49,10 +53,11 @@ impl XdpLink {
         let attributes = LinkCreate {
             prog_fd: program.as_raw_fd() as u32,
             target_ifindex: ifindex,
-            attach_type: BPF_XDP,
+            attach_type: if hook == Hook::Ingress { BPF_TCX_INGRESS } else { BPF_XDP },
             flags: match hook {
                 Hook::Native => XDP_FLAGS_DRV_MODE,
                 Hook::Generic => XDP_FLAGS_SKB_MODE,
+                Hook::Ingress => 0,
             },
         };
         // SAFETY: the attributes are as long as the kernel is told, and the call keeps no pointer to them.
@@ -67,7 +72,7 @@ impl XdpLink {
     }
 }
 
-impl Drop for XdpLink {
+impl Drop for Link {
     fn drop(&mut self) {
         // Closing is enough unless somebody has a copy, such as a child between fork and exec. Where this fails, the device
         // is gone, and there is nothing to detach from.

@@ -14,7 +14,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/re
 
 /// One for the whole process: making one parses the types of the running kernel, which takes some 20 ms and is not needed, as
 /// nothing in the program is relocated against them.
-static LOADER: LazyLock<Mutex<EbpfLoader<'static>>> = LazyLock::new(|| {
+pub(crate) static LOADER: LazyLock<Mutex<EbpfLoader<'static>>> = LazyLock::new(|| {
     let mut loader = EbpfLoader::new();
     loader.btf(None);
     Mutex::new(loader)
@@ -103,7 +103,7 @@ impl Drop for ClaimsMap {
 /// The XDP program could not be loaded or told what to do.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "XDP program: cannot {what}: {reason} (run as root, or with CAP_BPF and CAP_NET_ADMIN, on kernel 6.6 or later)"
+    "BPF program: cannot {what}: {reason} (run as root, or with CAP_BPF and CAP_NET_ADMIN, on kernel 6.6 or later)"
 )]
 pub struct ProgramError {
     what: &'static str,
@@ -111,7 +111,7 @@ pub struct ProgramError {
 }
 
 impl ProgramError {
-    fn new(what: &'static str, reason: impl std::error::Error) -> Self {
+    pub(crate) fn new(what: &'static str, reason: impl std::error::Error) -> Self {
         // aya keeps the kernel's answer in the chain of causes.
         let mut text = reason.to_string();
         let mut cause = reason.source();

@@ -3,10 +3,11 @@
 use crate::error::SyscallError;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::ops::Deref;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-/// An anonymous mapping of words, all zero at first, on huge pages where the kernel has some.
+/// A mapping of words, all zero at first: anonymous, on huge pages where the kernel has some, or a BPF map's memory.
 pub struct Words {
     base: NonNull<AtomicU64>,
     len: usize,
@@ -34,6 +35,20 @@ impl Words {
         let base = NonNull::new(base.cast()).ok_or_else(|| error(rustix::io::Errno::NOMEM))?;
         Ok(Self { base, len: len.max(1) })
     }
+
+    /// The first `len` words (at least one) of a BPF array that can be mapped (BPF_F_MMAPABLE). Fails if it is shorter.
+    pub(crate) fn of_map(map: BorrowedFd<'_>, len: usize) -> Result<Self, SyscallError> {
+        let error = |errno| SyscallError::new("mmap", format!("BPF map of {len} words"), errno);
+        let bytes = len.max(1) * size_of::<AtomicU64>();
+        // SAFETY: a fresh mapping at an address of the kernel's choice; what else has the memory, programs in the kernel and
+        // other mappings, are not references of this program, and all access here is atomic.
+        let base = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, map, 0)
+        }
+        .map_err(error)?;
+        let base = NonNull::new(base.cast()).ok_or_else(|| error(rustix::io::Errno::NOMEM))?;
+        Ok(Self { base, len: len.max(1) })
+    }
 }
 
 impl Deref for Words {
@@ -41,8 +56,8 @@ impl Deref for Words {
 
     #[inline]
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: `new` mapped `len` words there, page-aligned and zero, which is a valid AtomicU64; the mapping lives as
-        // long as `self`.
+        // SAFETY: `len` words were mapped there, page-aligned; any value is a valid AtomicU64; the mapping lives as long as
+        // `self`.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 }

@@ -4,6 +4,7 @@ pub mod bridge;
 pub mod forwarder;
 pub mod ovs;
 pub mod redirect;
+pub mod shortcut;
 pub mod shunt;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub enum Kind {
     Bridge,
     /// An XDP program that redirects each port to the other: the kernel's limit; it learns nothing.
     XdpRedirect,
+    /// The program of kernel offload, with all decisions made: its limit; it learns nothing.
+    Shortcut,
     /// A program that copies every frame between two AF_XDP ports: the limit of the I/O path; it learns nothing.
     AfxdpForwarder,
 }
@@ -126,18 +129,18 @@ impl Kind {
         match self {
             Self::Shunt => shunt::missing(bin_dir),
             Self::OvsAfxdp | Self::OvsPacket => ovs::missing(),
-            Self::Bridge | Self::XdpRedirect | Self::AfxdpForwarder => None,
+            Self::Bridge | Self::XdpRedirect | Self::Shortcut | Self::AfxdpForwarder => None,
         }
     }
 
     /// Whether it is a switch: learns, knows VLANs and takes more than two ports.
     pub fn is_switch(self) -> bool {
-        !matches!(self, Self::XdpRedirect | Self::AfxdpForwarder)
+        !matches!(self, Self::XdpRedirect | Self::Shortcut | Self::AfxdpForwarder)
     }
 
     /// Whether it is a program with a core of its own, and not a part of the kernel that works on the generator's.
     pub fn is_program(self) -> bool {
-        !matches!(self, Self::Bridge | Self::XdpRedirect)
+        !matches!(self, Self::Bridge | Self::XdpRedirect | Self::Shortcut)
     }
 
     /// Starts it and has it switch between the rig's ports.
@@ -149,6 +152,7 @@ impl Kind {
             Self::Bridge => Box::new(bridge::Bridge::start(start)?),
             Self::AfxdpForwarder => Box::new(forwarder::Forwarder::start(start)?),
             Self::XdpRedirect => Box::new(redirect::Redirect::start(start)?),
+            Self::Shortcut => Box::new(shortcut::Shortcut::start(start)?),
         })
     }
 }

@@ -11,5 +11,6 @@ pub mod mirror;
 pub mod next_hop;
 mod order;
 pub mod sampler;
+pub mod shortcut;
 mod slot;
 pub mod vlan;
