@@ -5,6 +5,7 @@
 use crate::config::{PortIndex, Snapshot};
 use crate::limits::BURST;
 use crate::reason::Reason;
+use crate::wire::ethernet::Mac;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A count that one worker raises and anybody reads.
@@ -37,6 +38,10 @@ pub struct PortCounters {
     pub tx_packets: Counter,
     /// Octets handed to the port's device, padding and tags included, without FCS.
     pub tx_bytes: Counter,
+    /// Of those that came in: packets to some stations, and to all.
+    pub rx_groups: [Counter; 2],
+    /// Of those handed to the device, copies of mirrors not among them: packets to some stations, and to all.
+    pub tx_groups: [Counter; 2],
     /// Packets dropped, by reason: at ingress under the port they came in by, at egress under the port they should have left by.
     pub drops: [Counter; Reason::COUNT],
 }
@@ -48,12 +53,30 @@ impl Default for PortCounters {
             rx_bytes: Counter::default(),
             tx_packets: Counter::default(),
             tx_bytes: Counter::default(),
+            rx_groups: Default::default(),
+            tx_groups: Default::default(),
             drops: std::array::from_fn(|_| Counter::default()),
         }
     }
 }
 
 impl PortCounters {
+    /// Counts a packet that came in, if it is to more than one station.
+    #[inline]
+    pub fn received_to(&self, destination: Mac) {
+        if destination.is_group() {
+            self.rx_groups[usize::from(destination == Mac::BROADCAST)].add(1);
+        }
+    }
+
+    /// The same of one that left.
+    #[inline]
+    pub fn sent_to(&self, destination: Mac) {
+        if destination.is_group() {
+            self.tx_groups[usize::from(destination == Mac::BROADCAST)].add(1);
+        }
+    }
+
     /// Counts `n` packets dropped for `reason`.
     #[inline]
     pub fn dropped(&self, reason: Reason, n: u64) {
@@ -124,13 +147,25 @@ pub struct PortTotals {
     pub tx_packets: u64,
     /// Octets that left.
     pub tx_bytes: u64,
+    /// Packets that came in to some stations, and to all.
+    pub rx_groups: [u64; 2],
+    /// Packets that left to some stations, and to all.
+    pub tx_groups: [u64; 2],
     /// Packets dropped, in the order of [`Reason::ALL`].
     pub drops: [u64; Reason::COUNT],
 }
 
 impl Default for PortTotals {
     fn default() -> Self {
-        Self { rx_packets: 0, rx_bytes: 0, tx_packets: 0, tx_bytes: 0, drops: [0; Reason::COUNT] }
+        Self {
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            rx_groups: [0; 2],
+            tx_groups: [0; 2],
+            drops: [0; Reason::COUNT],
+        }
     }
 }
 
@@ -148,6 +183,10 @@ impl PortTotals {
         self.rx_bytes += counters.rx_bytes.get();
         self.tx_packets += counters.tx_packets.get();
         self.tx_bytes += counters.tx_bytes.get();
+        let groups = self.rx_groups.iter_mut().chain(&mut self.tx_groups);
+        for (total, counter) in groups.zip(counters.rx_groups.iter().chain(&counters.tx_groups)) {
+            *total += counter.get();
+        }
         for (total, counter) in self.drops.iter_mut().zip(&counters.drops) {
             *total += counter.get();
         }

@@ -295,3 +295,19 @@ fn estimates_are_as_good_as_theory_says() {
     assert!(f64::from(wrong) < 0.08 * f64::from(classes), "{wrong} of {classes} estimates are out of bounds");
     assert!(wrong > 0, "a bound that is never missed is not this one");
 }
+
+#[test]
+fn packets_to_groups_are_counted_apart() {
+    let mut rig = rig((0..3).map(|device| port(device, access(10), None)).collect(), 2);
+    let group = Mac(0x0100_5e00_0001);
+    for (destination, source) in [(ALL, A), (group, A), (group, A), (LLDP, A), (B, A), (A, B), (B, A)] {
+        let device = usize::from(source == B);
+        about(&mut rig, device, &to(destination, source, &[]));
+    }
+    rig.outputs[2].set_down(true);
+    about(&mut rig, 0, &to(ALL, A, &[]));
+    let groups = |port| (rig.totals(port).rx_groups, rig.totals(port).tx_groups);
+    assert_eq!(groups(0), ([3, 2], [0, 0]), "the reserved one, which is dropped, too");
+    assert_eq!(groups(1), ([0, 0], [2, 2]));
+    assert_eq!(groups(2), ([0, 0], [2, 1]), "what the device refused did not leave");
+}

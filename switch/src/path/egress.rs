@@ -440,6 +440,11 @@ impl Exit<'_> {
         let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
         counters.tx_packets.add((copies.len() - sent.refused.len()) as u64);
         counters.tx_bytes.add(sent.octets);
+        if metas.first().is_some_and(|meta| matches!(meta.fate, Fate::Flood | Fate::Snooped(_))) {
+            let refused = |place: usize| sent.refused.iter().any(|(one, _)| usize::from(*one) == place);
+            let left = metas.iter().enumerate().filter(|(place, _)| !refused(*place));
+            left.for_each(|(_, meta)| counters.sent_to(meta.destination));
+        }
         for (place, reason) in &sent.refused {
             match metas.get_mut(usize::from(*place)) {
                 Some(meta) => self.lose(std::slice::from_mut(meta), index, *reason),

@@ -228,6 +228,29 @@ fn a_routed_packet_is_sampled_once_as_it_came_in() {
     assert_eq!(tap.next(&mut caught), None);
 }
 
+/// What a collector does with samples of one packet from several routers.
+#[test]
+fn samples_ordered_by_their_hops_are_the_path() {
+    let mut packet = Sketch::right("10.0.10.5", "10.0.20.5").packet();
+    let mut told = Vec::new();
+    for router in ["leaf1", "spine", "leaf2"] {
+        let mut world = World::new(1, 50);
+        let samplers = [Sampler::new(1)].into();
+        let sampling = Arc::new(Sampling { rate: 1, header: 128, notices: None, samplers });
+        world.rig.scene.ports[VLAN10].as_mut().expect("a port").sampling = Some(sampling);
+        world.rig.install();
+        let left = world.send(VLAN10, &frame(ROUTERS[0], HOSTS[0].mac, &[], 0x0800, &packet));
+        packet = left[&VLAN20][0][14..].to_vec();
+        let mut caught = Vec::new();
+        while world.rig.crew[0].1.tap.next(&mut caught).is_some() {
+            let hops = caught[14 + 8];
+            told.insert(0, (hops, router));
+        }
+    }
+    told.sort_by_key(|(hops, _)| std::cmp::Reverse(*hops));
+    assert_eq!(told, [(64, "leaf1"), (63, "spine"), (62, "leaf2")]);
+}
+
 fn vlan(vid: u16) -> Option<Vlan> {
     Some(Vlan { vid, pcp: 0 })
 }
