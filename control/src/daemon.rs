@@ -13,6 +13,7 @@ use crate::logging::Logging;
 use crate::reconcile::{Event, Reconciler};
 use crate::remembered::Remembered;
 use crate::rpc::{self, Daemon, Peer};
+use crate::sflow;
 use crate::state::State;
 use crate::store::Store;
 use serde_json::Value;
@@ -23,6 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 /// What the command line says.
 pub struct Options {
@@ -102,8 +104,11 @@ async fn live(
     let mut tick = tokio::time::interval(TICK);
     let mut using = tokio::time::interval(KEEP_NEIGHBOURS);
     let mut sampling = tokio::time::interval(history::INTERVAL);
+    let mut telling = tokio::time::interval(sflow::INTERVAL);
+    telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut statistics = Box::pin(tokio::time::sleep(reconciler.statistics_interval()));
     loop {
+        let is_sampled = state.borrow().sflow.is_on();
         tokio::select! {
             () = dirty.notified() => reconciler.reconcile().await?,
             event = reconciler.event() => match event? {
@@ -117,11 +122,16 @@ async fn live(
             },
             _ = tick.tick() => {
                 now_and_then(&state.borrow(), &mut store.borrow_mut());
-                if reconciler.check_vrfs().await? || reconciler.has_failures() {
+                let moved = reconciler.check_agents().await;
+                if reconciler.check_vrfs().await? || moved || reconciler.has_failures() {
                     reconciler.reconcile().await?;
                 }
             }
             _ = using.tick() => reconciler.keep_neighbours().await,
+            _ = telling.tick(), if is_sampled => {
+                reconciler.export_samples();
+                continue;
+            }
             _ = sampling.tick() => frontend.borrow_mut().history.sample(&state.borrow()),
             () = &mut statistics => {
                 reconciler.refresh_statistics().await;

@@ -12,6 +12,7 @@ use shunt_switch::counters::{Counter, WorkerCounters};
 use shunt_switch::crossing::{self, Crossing, Wake};
 use shunt_switch::limits::WORKERS_MAX;
 use shunt_switch::port::{Receive, Transmit};
+use shunt_switch::tap::Reader;
 use shunt_switch::worker::Worker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -279,6 +280,11 @@ impl Dataplane {
     /// What each worker did with its time, in worker order.
     pub fn loads(&self) -> Vec<Load> {
         self.workers.iter().map(Handle::load).collect()
+    }
+
+    /// What each worker tells of single packets.
+    pub fn taps(&mut self) -> impl Iterator<Item = &mut Reader> {
+        self.workers.iter_mut().map(|handle| &mut handle.rings.tap)
     }
 
     /// What each worker counts about itself.

@@ -28,6 +28,7 @@ pub mod remembered;
 pub mod routing;
 pub mod rpc;
 pub mod schema;
+pub mod sflow;
 pub mod state;
 pub mod status;
 pub mod store;

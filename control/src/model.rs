@@ -8,6 +8,7 @@ mod rows;
 
 use crate::mirrors::Mirror;
 use crate::placement::Affinity;
+use crate::sflow::config::Settings;
 use router::{Rows, StaticNeighbour, StaticRoute, Svi};
 use shunt_switch::table::guard::GuardConfig;
 use shunt_switch::table::vlan::{Mode, VlanConfig};
@@ -82,6 +83,8 @@ pub struct Bridge {
     pub mirrors: Vec<Mirror>,
     /// Multicast snooping, if it is to be on.
     pub snooping: Option<Snooping>,
+    /// Its sFlow, if it has one, or what is wrong with it.
+    pub sflow: Option<Result<Settings, String>>,
 }
 
 /// A bridge's multicast snooping, as configured.
@@ -112,6 +115,8 @@ pub struct Interface {
     pub port_uuid: Uuid,
     /// Limits on what comes in.
     pub guard: GuardConfig,
+    /// One packet in so many is sampled whatever the bridge's sFlow says (`other_config:sflow-sampling`).
+    pub sflow_sampling: Option<u32>,
     /// The port gets all groups (`other_config:mcast-snooping-flood`).
     pub mcast_flood: bool,
     /// The port gets reports (`other_config:mcast-snooping-flood-reports`).

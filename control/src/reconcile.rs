@@ -7,6 +7,7 @@
 
 mod announce;
 mod open;
+mod samples;
 mod settings;
 mod static_rows;
 mod svi;
@@ -20,6 +21,7 @@ use crate::model::router::VrfName;
 use crate::model::{Changed, Model};
 use crate::plan::{Attached, Scope, Step, Wish, Wishes, plan};
 use crate::remembered::Remembered;
+use crate::sflow::counters::HostLoad;
 use crate::state::{Device, State};
 use crate::status;
 use crate::store::Store;
@@ -75,6 +77,8 @@ pub struct Reconciler {
     heard: Vec<(VrfName, Vec<Told>)>,
     /// When memory that routes no longer take is to be used again.
     pass_due: Option<tokio::time::Instant>,
+    /// How busy the host is, for collectors.
+    load: HostLoad,
 }
 
 /// A device that could not be attached.
@@ -118,6 +122,7 @@ impl Reconciler {
             rows: StaticRows::default(),
             heard: Vec::new(),
             pass_due: None,
+            load: HostLoad::default(),
         }
     }
 
@@ -181,6 +186,7 @@ impl Reconciler {
         changed |= self.attach(&due, &model, &touched).await?;
         self.failures.retain(|name, _| wishes.devices.contains_key(name) || wishes.internals.contains_key(name));
         changed |= self.apply_svis(&model, &touched).await;
+        changed |= self.refresh_hosts(&model).await;
         if changed {
             self.install(&model, &touched)?;
         }

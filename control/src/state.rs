@@ -16,6 +16,7 @@ use crate::model::Model;
 use crate::model::router::Svi;
 use crate::placement::Placement;
 use crate::plan::{Attached, Scope, Users, Wish};
+use crate::sflow::Sflow;
 use compile::Compiled;
 use router::Router;
 use shunt_ffi::Attachment;
@@ -57,6 +58,8 @@ pub struct State {
     pub mirrors: Mirrors,
     /// What packets are routed by.
     pub router: Router,
+    /// What collectors are told.
+    pub sflow: Sflow,
     placement: Placement,
     /// The placement is not that of all queues yet.
     misplaced: bool,
@@ -168,6 +171,7 @@ impl State {
             internals: BTreeMap::new(),
             mirrors: Mirrors::default(),
             router: Router::default(),
+            sflow: Sflow::default(),
             port_numbers: Numbers::new(limits::PORTS_MAX),
             device_numbers: Numbers::new(limits::DEVICES_MAX),
             generation: 0,
@@ -234,6 +238,12 @@ impl State {
         let held = self.move_queues(model, touched)?;
         self.recompile(model, touched, &removed);
         let mirrors = self.mirrors.resolve(model, &self.ports, self.dataplane.cores().len());
+        // Now numbers of ports still mean what they meant.
+        if self.sflow.is_on() {
+            self.sflow.collect(&mut self.dataplane, &self.router);
+            self.sflow.send(std::time::Instant::now());
+        }
+        self.sflow.update(model, &self.ports, self.dataplane.cores().len());
         self.generation += 1;
         let snapshot = Arc::new(self.compile(model, &mirrors));
         self.dataplane.install(&snapshot)?;
@@ -313,6 +323,25 @@ impl State {
         self.ports.iter().map(|(name, port)| (port.index, (name.as_str(), port))).collect()
     }
 
+    /// What was counted on a port, and on its device if it has that for itself.
+    pub fn port_totals(&self, name: &str) -> Option<PortTotals> {
+        let port = self.ports.get(name)?;
+        let mut totals = port.totals();
+        if let Some(device) = self.devices.get(&port.device).filter(|device| owner(&port.device, device) == name) {
+            device.add_kernel_drops(&mut totals);
+        }
+        Some(totals)
+    }
+
+    /// What was counted on all ports of a device, and on itself.
+    pub fn device_totals(&self, name: &str) -> PortTotals {
+        let mut totals = PortTotals::default();
+        let ports = self.ports.values().filter(|port| port.device == name);
+        ports.for_each(|port| port.blocks().for_each(|block| totals.add(block)));
+        self.devices.get(name).inspect(|device| device.add_kernel_drops(&mut totals));
+        totals
+    }
+
     /// Counters by port name. What the kernel dropped on a device is counted under its port, or, where several ports share
     /// the device, under the device's own name; packets of no port, if there were any, under [`NO_PORT`].
     pub fn statistics(&self) -> Vec<(String, PortTotals)> {
@@ -341,8 +370,12 @@ impl Port {
     /// All that was counted on it.
     pub fn totals(&self) -> PortTotals {
         let mut totals = PortTotals::default();
-        self.earlier.iter().chain([&self.counters]).flat_map(|block| block.iter()).for_each(|block| totals.add(block));
+        self.blocks().for_each(|block| totals.add(block));
         totals
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &PortCounters> {
+        self.earlier.iter().chain([&self.counters]).flat_map(|block| block.iter())
     }
 }
 
@@ -351,6 +384,27 @@ fn owner<'a>(name: &'a str, device: &'a Device) -> &'a str {
     match &device.wish.users {
         Users::Whole(port) => port,
         Users::Vlans(_) => name,
+    }
+}
+
+#[cfg(test)]
+impl Port {
+    /// A port of a device of the same name.
+    pub(crate) fn of_device(bridge: &str, device: &str, index: u16) -> Self {
+        Self {
+            bridge: bridge.to_owned(),
+            index: PortIndex(index),
+            ofport: i64::from(index),
+            device: device.to_owned(),
+            link_vid: None,
+            mtu: 1500,
+            is_host_leg: false,
+            counters: Arc::default(),
+            earlier: Vec::new(),
+            guard: Guards::new(&GuardConfig::default()),
+            vlan: VlanPolicy::default(),
+            protected: false,
+        }
     }
 }
 

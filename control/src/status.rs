@@ -50,7 +50,11 @@ pub fn updates<'a>(
         let mac = links.by_name(name).map(|link| link.mac);
         let id = mac.map(|mac| format!("0000{}", mac.map(|octet| format!("{octet:02x}")).concat()));
         out.set("Bridge", bridge.uuid, "datapath_id", id.into());
-        out.set("Bridge", bridge.uuid, "status", state.mirrors.status(name));
+        let mut status = state.mirrors.status(name);
+        if let (Datum::Map(map), Some(problem)) = (&mut status, state.sflow.problem(name)) {
+            map.insert(Atom::from("sflow"), Atom::from(problem));
+        }
+        out.set("Bridge", bridge.uuid, "status", status);
     }
     out.updates
 }
@@ -167,8 +171,8 @@ fn status(state: &State, name: &str, link: Option<&Link>) -> Datum {
     Datum::Map(map)
 }
 
-/// OVS's names for the counters, and `drop_REASON` for each reason.
-fn statistics_map(totals: &PortTotals) -> Datum {
+/// Packets dropped at ingress: what `rx_dropped` counts.
+pub fn ingress_drops(totals: &PortTotals) -> u64 {
     let ingress = [
         Reason::RxNoFrame,
         Reason::RxRingFull,
@@ -203,7 +207,12 @@ fn statistics_map(totals: &PortTotals) -> Datum {
         Reason::ExceptionsLimited,
         Reason::Descriptor,
     ];
-    let rx_dropped: u64 = ingress.iter().map(|&reason| totals.dropped(reason)).sum();
+    ingress.iter().map(|&reason| totals.dropped(reason)).sum()
+}
+
+/// OVS's names for the counters, and `drop_REASON` for each reason.
+fn statistics_map(totals: &PortTotals) -> Datum {
+    let rx_dropped = ingress_drops(totals);
     let all: u64 = totals.drops.iter().sum();
     let named = [
         ("rx_packets", totals.rx_packets),

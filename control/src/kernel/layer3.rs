@@ -55,11 +55,20 @@ pub struct WantedHop {
 impl Kernel {
     /// The addresses of ours that there are, by device.
     pub async fn own_addresses(&self) -> Result<Vec<(u32, IpNet)>, Error> {
+        self.addresses_that(is_own_address).await
+    }
+
+    /// All addresses that there are, by device.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, Error> {
+        self.addresses_that(|_| true).await
+    }
+
+    async fn addresses_that(&self, is_wanted: impl Fn(&AddressMessage) -> bool) -> Result<Vec<(u32, IpNet)>, Error> {
         let action = || "list the addresses".to_owned();
         let all = in_time(action, self.handle.address().get().execute().try_collect::<Vec<_>>()).await?;
         let all = all.map_err(|error| Error::from_netlink(action(), "all devices", error))?;
-        let own = all.iter().filter(|message| is_own_address(message));
-        Ok(own.filter_map(|message| Some((message.header.index, address_of(message)?))).collect())
+        let wanted = all.iter().filter(|message| is_wanted(message));
+        Ok(wanted.filter_map(|message| Some((message.header.index, address_of(message)?))).collect())
     }
 
     /// Gives the device an address, without asking whether somebody else has it: that of a gateway may be on several hosts.

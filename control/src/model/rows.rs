@@ -9,6 +9,7 @@ use crate::database::{Database, Delta, RowId, RowRef};
 use crate::guards;
 use crate::mirrors::Mirror;
 use crate::placement::{parse_affinity, parse_cpu_mask};
+use crate::sflow::config::{Settings, parse_sampling};
 use shunt_switch::limits;
 use shunt_switch::table::vlan::{Mode, PriorityTags, VlanConfig};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +56,7 @@ impl Model {
             let table = db.table_id(name);
             rows.iter().filter(move |id| Some(id.table) == table).map(|id| id.uuid)
         };
-        if of_table("Bridge").chain(of_table("Mirror")).next().is_some() {
+        if of_table("Bridge").chain(of_table("Mirror")).chain(of_table("sFlow")).next().is_some() {
             let named = |row: RowRef<'_>| Some((row.get("name").as_str()?.to_owned(), Bridge::read(db, row)));
             let bridges = db.rows("Bridge").filter_map(named).collect();
             changed.forwarding |= std::mem::replace(&mut self.bridges, bridges) != self.bridges;
@@ -193,6 +194,7 @@ impl Bridge {
             flood_vlans: vids(row, "flood_vlans"),
             forward_bpdu: row.get("other_config").get("forward-bpdu") == Some("true"),
             mirrors: Mirror::read_all(db, row),
+            sflow: Settings::read(db, row),
             snooping: (row.get("mcast_snooping_enable").as_bool() == Some(true)).then(|| Snooping::read(row)),
         }
     }
@@ -273,6 +275,10 @@ impl Interface {
             }
             affinity
         });
+        let sflow_sampling = port
+            .get("other_config")
+            .get("sflow-sampling")
+            .and_then(|text| parse_sampling(text, port_name).map_err(|text| problem = Some(text)).ok());
         let (guard, guard_problem) = guards::read(port, row);
         let is_true = |key| port.get("other_config").get(key) == Some("true");
         let interface = Self {
@@ -283,6 +289,7 @@ impl Interface {
             protected: port.get("protected").as_bool().unwrap_or(false),
             port_uuid: port.uuid(),
             guard,
+            sflow_sampling,
             mcast_flood: is_true("mcast-snooping-flood"),
             mcast_flood_reports: is_true("mcast-snooping-flood-reports"),
             uplink: is_true("uplink"),

@@ -121,6 +121,11 @@ impl Forwarding {
         writers.fib.drop_table(self.tables.v6);
     }
 
+    /// How many prefixes the workers have.
+    pub fn routes(&self) -> usize {
+        self.installed.len()
+    }
+
     /// Where lookups begin.
     pub fn tables(&self) -> Tables {
         self.tables

@@ -105,6 +105,11 @@ impl State {
                 }),
             });
         }
+        for (name, port) in self.ports.iter().filter(|_| self.sflow.is_on()) {
+            if let Some(Some(compiled)) = snapshot.ports.get_mut(usize::from(port.index.0)) {
+                compiled.sampling = self.sflow.sampling_of(name);
+            }
+        }
         snapshot.router = self.router.compile(&self.ports);
         snapshot.mark();
         snapshot

@@ -115,7 +115,7 @@ fn counters(workers: usize) -> Arc<[PortCounters]> {
 }
 
 impl Guards {
-    fn new(config: &GuardConfig) -> Self {
+    pub(super) fn new(config: &GuardConfig) -> Self {
         let (all, exceptions) = (Guard::new(config).map(Arc::new), config.exceptions().map(Arc::new));
         Self { config: config.clone(), all, exceptions }
     }

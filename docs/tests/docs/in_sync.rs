@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// The tables of which columns take effect.
-const SERVED: [&str; 8] = ["Open_vSwitch", "Bridge", "Port", "Interface", "Mirror", "SVI", "Route", "Neighbor"];
+const SERVED: [&str; 9] =
+    ["Open_vSwitch", "Bridge", "Port", "Interface", "Mirror", "sFlow", "SVI", "Route", "Neighbor"];
 
 #[test]
 fn reasons_are_those_of_the_code() {
