@@ -16,6 +16,7 @@ mod brctl;
 pub mod client;
 pub mod commands;
 mod docker;
+mod flows;
 pub mod grammar;
 mod help;
 pub mod needs;

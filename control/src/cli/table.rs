@@ -5,7 +5,7 @@ use super::commands::{Context, Stop, bridge, database, legacy, neighbor, port, r
 use super::grammar::{Command, Invocation};
 use super::needs::Needs;
 use super::program::Program;
-use super::{brctl, docker, watch};
+use super::{brctl, docker, flows, watch};
 
 /// Adds the tables and columns that a command reads to what is fetched before it runs.
 pub type NeedsFn = fn(&mut Needs, &Command) -> Result<(), Stop>;
@@ -206,6 +206,7 @@ pub static COMMANDS: &[Spec] = &[
     runtime!("neigh show", 0, 4, "[dev IFACE] [vrf NAME]", "print the hosts known on the router's interfaces"),
     runtime!("neigh flush", 0, 4, "[dev IFACE] [vrf NAME]", "forget learned hosts, so that they are asked for anew; static ones stay"),
     runtime!("forward trace", 2, 10, "SOURCE DESTINATION [proto P] [sport N] [dport N] [vrf NAME]", "print which way a packet would take, and why"),
+    runtime!("flows/top", 0, 1, "[COUNT]", "print the greatest flows of the last seconds, by sampled traffic"),
     runtime!("worker/show", 0, 0, "", "print cores, their queues, load and batch sizes"),
     runtime!("version", 0, 0, "", "print the daemon's version"),
     runtime!("dpif/show", 0, 0, "", "print bridges and attached ports with their numbers"),
@@ -223,6 +224,7 @@ pub static COMMANDS: &[Spec] = &[
     runtime!("exit", 0, 1, "[--cleanup]", "stop the daemon; devices return to the kernel, and with --cleanup its own devices go"),
 
     tool!("watch", 0, "[TABLE|BRIDGE]...", watch::run, "print every change as it happens, until interrupted"),
+    tool!("flows", 0, "[--top[=N]] [--watch [--above=RATE]]", flows::run, "print the greatest flows by sampled traffic; with --watch those above a rate (10M), as they begin and end"),
     tool!("brctl", 0, "COMMAND [ARG]...", brctl::run, "the commands of the Linux bridge's tool: addbr delbr addif delif show showmacs setageing"),
     tool!("docker", 0, "COMMAND [ARG]...", docker::run, "connect containers, as ovs-docker does: add-port del-port del-ports set-vlan"),
 

@@ -62,7 +62,7 @@ pub(super) fn run(program: &Program, invocation: &Invocation, command: &Command)
 }
 
 /// Ctrl-C is how `watch` is meant to end. Each line has been written by then.
-fn end_on_interrupt() {
+pub(super) fn end_on_interrupt() {
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         if let Ok(runtime) = runtime
@@ -336,13 +336,13 @@ fn references(value: Option<&Datum>) -> Vec<String> {
 }
 
 /// For people to read; nothing is reckoned with it.
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     #[expect(clippy::disallowed_methods, reason = "the time of day is what is asked for")]
     SystemTime::now()
 }
 
 /// `2026-11-21T04:31:46.123Z`
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Days to a date in the Gregorian calendar, with years that begin in March (so that a leap day is their last).

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod fdb;
+mod flows;
 mod interface;
 mod mdb;
 mod neigh;
@@ -106,6 +107,7 @@ pub const COMMANDS: &[RuntimeCommand] = &[
     command("fdb/show", "BRIDGE", 1..=1, fdb::show),
     command("fdb/stats-clear", "[BRIDGE]", 0..=1, fdb::stats_clear),
     command("fdb/stats-show", "BRIDGE", 1..=1, fdb::stats_show),
+    command("flows/top", "[COUNT]", 0..=1, flows::top),
     command("forward/trace", "SOURCE DESTINATION [proto P] [sport N] [dport N] [vrf NAME]", 2..=10, trace::trace),
     command("interface", "NAME", 1..=1, interface::show),
     command("interface/brief", "", 0..=0, interface::brief),
