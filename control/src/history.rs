@@ -3,6 +3,7 @@
 //! Totals are sampled from time to time; rates are differences between samples.
 
 use crate::dataplane::Load;
+use crate::drops::{self, Counts};
 use crate::state::State;
 use shunt_switch::reason::Reason;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,8 @@ pub struct Sample {
     pub loads: Vec<Load>,
     /// Packets received, by device and worker.
     pub received: BTreeMap<(u16, usize), u64>,
+    /// Packets dropped, by port and reason.
+    pub drops: Counts,
 }
 
 /// The past of the counters.
@@ -67,6 +70,13 @@ impl History {
     /// The oldest sample of the last minute.
     pub fn minute_ago(&self) -> Option<&Sample> {
         self.recent.front()
+    }
+
+    /// Drops as they were 5 to 10 seconds before `now`, or as early as is known, and how many seconds before.
+    pub fn drops_before(&self, now: &Sample) -> Option<(&Counts, f64)> {
+        let age = |sample: &Sample| now.at.saturating_duration_since(sample.at);
+        let sample = self.recent.iter().rev().find(|sample| age(sample) >= INTERVAL).or(self.recent.front())?;
+        Some((&sample.drops, age(sample).as_secs_f64()))
     }
 
     /// Every event that ever happened, with its rates. As in OVS, each is the mean over the whole span, also where the switch
@@ -141,6 +151,7 @@ impl Sample {
                 *received.entry((device.index.0, worker)).or_insert(0) += packets;
             }
         }
-        Self { at: Instant::now(), events, loads, received }
+        let drops = drops::counts(statistics.iter().map(|(name, totals)| (name.as_str(), totals)));
+        Self { at: Instant::now(), events, loads, received, drops }
     }
 }

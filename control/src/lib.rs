@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod database;
 pub mod dataplane;
 pub mod datum;
+pub mod drops;
 pub mod fuzzing;
 pub mod guards;
 pub mod history;

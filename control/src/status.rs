@@ -10,7 +10,7 @@ use crate::kernel::{Link, Links};
 use crate::model::{Model, Wanted, format_mac};
 use crate::state::State;
 use shunt_switch::counters::PortTotals;
-use shunt_switch::reason::Reason;
+use shunt_switch::reason::{Reason, Side};
 use shunt_switch::time::Instant;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -173,41 +173,8 @@ fn status(state: &State, name: &str, link: Option<&Link>) -> Datum {
 
 /// Packets dropped at ingress: what `rx_dropped` counts.
 pub fn ingress_drops(totals: &PortTotals) -> u64 {
-    let ingress = [
-        Reason::RxNoFrame,
-        Reason::RxRingFull,
-        Reason::RxKernel,
-        Reason::TruncatedEthernet,
-        Reason::TruncatedVlan,
-        Reason::Oversized,
-        Reason::MirrorIngress,
-        Reason::SourceGuard,
-        Reason::PolicedRate,
-        Reason::PolicedPackets,
-        Reason::ReservedMulticast,
-        Reason::TaggedOnAccess,
-        Reason::IngressVlan,
-        Reason::IngressCvlan,
-        Reason::MacFlap,
-        Reason::MacLimit,
-        Reason::Hairpin,
-        Reason::EgressVlan,
-        Reason::MirrorEgress,
-        Reason::StormBroadcast,
-        Reason::StormUnknown,
-        Reason::StormMulticast,
-        Reason::FloodEmpty,
-        Reason::NoListener,
-        Reason::StalePort,
-        Reason::Protected,
-        Reason::NoPort,
-        Reason::IpHeader,
-        Reason::Martian,
-        Reason::RouteBlackhole,
-        Reason::ExceptionsLimited,
-        Reason::Descriptor,
-    ];
-    ingress.iter().map(|&reason| totals.dropped(reason)).sum()
+    let ingress = Reason::ALL.iter().filter(|reason| reason.side() == Side::Ingress);
+    ingress.map(|&reason| totals.dropped(reason)).sum()
 }
 
 /// OVS's names for the counters, and `drop_REASON` for each reason.

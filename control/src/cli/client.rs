@@ -90,6 +90,12 @@ impl Client {
         }
     }
 
+    /// As [`Client::call`], with a time limit of its own.
+    pub fn call_within(&mut self, method: &str, params: Value, time: Duration) -> Result<Value, ClientError> {
+        self.deadline = Some(Instant::now() + time);
+        self.call(method, params)
+    }
+
     /// The next notification of a monitor.
     pub fn notification(&mut self) -> Result<Value, ClientError> {
         loop {

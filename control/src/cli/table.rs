@@ -5,7 +5,7 @@ use super::commands::{Context, Stop, bridge, database, legacy, neighbor, port, r
 use super::grammar::{Command, Invocation};
 use super::needs::Needs;
 use super::program::Program;
-use super::{brctl, docker, flows, watch};
+use super::{brctl, docker, drops, flows, watch};
 
 /// Adds the tables and columns that a command reads to what is fetched before it runs.
 pub type NeedsFn = fn(&mut Needs, &Command) -> Result<(), Stop>;
@@ -199,6 +199,7 @@ pub static COMMANDS: &[Spec] = &[
     runtime!("fdb/stats-show", 1, 1, "BRIDGE", "print how many addresses were learned, moved, aged and evicted"),
     runtime!("fdb/stats-clear", 0, 1, "[BRIDGE]", "count learned, moved, aged and evicted addresses anew"),
     runtime!("port/stats", 0, 1, "[PORT]", "print packets, bytes and drops by reason"),
+    Spec { group: RUNTIME, name: "drops", options: "", min: 0, max: MANY, args: "[PORT|BRIDGE] [--watch] [-i SECONDS] [--json]", help: "print what is dropped, most pressing first: packets, rates, likely causes, what to do", action: Action::Tool(drops::run) },
     runtime!("interface brief", 0, 0, "", "print a line for each interface: VLAN, type, mode, status and why, speed, address"),
     runtime!("interface", 1, 1, "NAME", "print all of one interface"),
     runtime!("route show", 0, 3, "[PREFIX] [vrf NAME]", "print the routes in force, whoever made them, and who forwards by them"),

@@ -61,7 +61,7 @@ pub(super) fn run(program: &Program, invocation: &Invocation, command: &Command)
     watch.follow(program, &mut client)
 }
 
-/// Ctrl-C is how `watch` is meant to end. Each line has been written by then.
+/// Ctrl-C is how what goes on for ever is meant to end. Each line has been written by then.
 pub(super) fn end_on_interrupt() {
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -14,6 +14,7 @@ mod router;
 mod trace;
 mod worker;
 
+
 use crate::history::History;
 use crate::logging::Logging;
 use crate::state::{Bridge, OFPORT_LOCAL, State};
@@ -100,6 +101,7 @@ pub const COMMANDS: &[RuntimeCommand] = &[
     command("dpif-netdev/pmd-stats-clear", "", 0..=0, worker::stats_clear),
     command("dpif-netdev/pmd-stats-show", "", 0..=0, worker::perf_show),
     command("dpif/show", "", 0..=0, port::dpif_show),
+    command("drops", "[PORT|BRIDGE]", 0..=1, port::drops),
     command("exit", "[--cleanup]", 0..=1, daemon::exit),
     command("fdb/add", "BRIDGE PORT VLAN MAC", 4..=4, fdb::add),
     command("fdb/del", "BRIDGE VLAN MAC", 3..=3, fdb::del),

@@ -1,7 +1,10 @@
-//! What do `port/stats` and `dpif/show` answer?
+//! What do `port/stats`, `drops` and `dpif/show` answer?
 
 use super::Context;
-use crate::state::{OFPORT_LOCAL, State};
+use crate::drops;
+use crate::history::Sample;
+use crate::plan::Users;
+use crate::state::{Device, OFPORT_LOCAL, State};
 use serde_json::{Value, json};
 use shunt_switch::reason::Reason;
 use std::fmt::Write;
@@ -36,6 +39,37 @@ pub(super) fn stats(context: &mut Context<'_>, args: &[String]) -> Result<Value,
         }
     }
     Ok(text.into())
+}
+
+/// What was dropped and is, by reason; of one port or one bridge, if it is named.
+pub(super) fn drops(context: &mut Context<'_>, args: &[String]) -> Result<Value, String> {
+    let now = Sample::take(context.state);
+    let mut counts = now.drops.clone();
+    if let [name] = args {
+        let state = &*context.state;
+        let is_known = state.bridges.contains_key(name)
+            || state.statistics().iter().any(|(port, _)| port == name)
+            || state.devices.contains_key(name);
+        if !is_known {
+            return Err(format!("no such port or bridge: {name} is not attached (show prints them and their errors)"));
+        }
+        counts.retain(|port, _| port == name || is_on(state, port, name));
+    }
+    let all = drops::by_reason(&counts, context.history.drops_before(&now));
+    if context.json {
+        return serde_json::to_value(all).map_err(|error| error.to_string());
+    }
+    Ok(drops::text(&all).into())
+}
+
+/// Whether a name in the statistics is a port of the bridge, or a device that one of its ports shares.
+fn is_on(state: &State, name: &str, bridge: &str) -> bool {
+    let on = |port: &str| state.ports.get(port).is_some_and(|port| port.bridge == bridge);
+    let shares = |device: &Device| match &device.wish.users {
+        Users::Whole(_) => false,
+        users => users.names().into_iter().any(on),
+    };
+    on(name) || state.devices.get(name).is_some_and(shares)
 }
 
 /// Bridges, and in each its ports with OpenFlow's and our own number: OVS's layout.

@@ -37,3 +37,15 @@ check "worker/show names c1's queue" bash -c "shuntctl --format=json worker/show
 check "worker/show as text" bash -c "shuntctl worker/show | grep -q c1"
 check "status:xdp-mode is native" test "$(column c1 status:xdp-mode)" = native
 refused 1 'no such port.*nobody' shuntctl port/stats nobody
+
+say "drops: the most pressing first, with cause and remedy"
+drops_of() { shuntctl --format=json drops "${@:2}" | jq -e "$1"; }
+check "c1's" drops_of 'any(.[]; .reason == "tagged_on_access" and .packets >= 7 and .remedy != "" and any(.ports[]; .port == "c1"))' c1
+check "the bridge's are those of all its ports" test "$(drops_of '[.[].packets] | add' br0)" = "$(drops_of '[.[].packets] | add')"
+check "the sums of port/stats" test "$(drops_of '[.[].packets] | add' c1)" = "$(shuntctl --format=json port/stats c1 | jq '[.c1.drops[]] | add')"
+check "as text" bash -c "shuntctl drops c1 | grep -q 'what to do: Make the port a trunk'"
+refused 1 'no such port or bridge: nobody' shuntctl drops nobody
+shuntctl drops c1 -i 0.5 --json >"$OUT/drops" & following=$!
+dropping() { frames send c1 10 --count 5; jq -se 'any(.[][]; .reason == "tagged_on_access" and .per_second > 0)' "$OUT/drops"; }
+check "followed, with rates" wait_for 10 dropping
+kill -INT $following; wait $following

@@ -7,7 +7,7 @@ use crate::tree::{code, files, none, read, root, test_part};
 use shunt_control::cli::table::{self, Takes};
 use shunt_control::commands;
 use shunt_control::schema::{ColumnType, vswitch};
-use shunt_switch::reason::Reason;
+use shunt_switch::reason::{Reason, Side};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -17,52 +17,15 @@ const SERVED: [&str; 9] =
 
 #[test]
 fn reasons_are_those_of_the_code() {
-    let text = read("docs/reasons.md");
-    let mut complaints = Vec::new();
-    let rows = crate::tree::table(&text, "Reason");
-    for reason in Reason::ALL {
-        let name = format!("`{}`", reason.name());
-        let Some(row) = rows.iter().find(|row| row[0] == name) else {
-            complaints.push(format!("{name} is missing"));
-            continue;
-        };
-        if row[1] != reason.text() {
-            complaints.push(format!("{name} means in the code: {}", reason.text()));
+    for (side, block) in [(Side::Ingress, "ingress"), (Side::Egress, "egress")] {
+        let mut expected =
+            String::from("\n| Reason | Meaning | Likely cause | What to do | sFlow |\n|---|---|---|---|---|\n");
+        for reason in Reason::ALL.iter().filter(|reason| reason.side() == side) {
+            let (name, meaning, cause, remedy) = (reason.name(), reason.text(), reason.likely_cause(), reason.remedy());
+            let _ = writeln!(expected, "| `{name}` | {meaning} | {cause} | {remedy} | {} |", reason.sflow_code());
         }
-        if row[4] != reason.sflow_code().to_string() {
-            complaints.push(format!("{name} has the sFlow code {}", reason.sflow_code()));
-        }
-        complaints.extend(row.iter().any(String::is_empty).then(|| format!("{name} has an empty cell")));
+        same_block("docs/reasons.md", &format!("switch/src/reason.rs {block}"), &expected);
     }
-    let known: BTreeSet<_> = Reason::ALL.iter().map(|reason| format!("`{}`", reason.name())).collect();
-    complaints.extend(rows.iter().filter(|row| !known.contains(&row[0])).map(|row| format!("{} is no reason", row[0])));
-    complaints
-        .extend((rows.len() != Reason::COUNT).then(|| format!("{} rows for {} reasons", rows.len(), Reason::COUNT)));
-    none(complaints);
-}
-
-/// `rx_dropped` sums what the documentation calls ingress reasons.
-#[test]
-fn ingress_reasons_are_those_of_rx_dropped() {
-    let text = read("docs/reasons.md");
-    let ingress =
-        text.split("## At ingress").nth(1).and_then(|text| text.split("## At egress").next()).expect("two sections");
-    let documented: BTreeSet<_> =
-        crate::tree::table(ingress, "Reason").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
-    let status = read("control/src/status.rs");
-    let list = status
-        .split("let ingress = [")
-        .nth(1)
-        .and_then(|text| text.split(']').next())
-        .expect("the list of ingress reasons");
-    let variants: BTreeSet<_> =
-        list.split("Reason::").skip(1).map(|text| text.split(',').next().unwrap_or("").trim()).collect();
-    let summed: BTreeSet<_> = Reason::ALL
-        .iter()
-        .filter(|reason| variants.contains(format!("{reason:?}").as_str()))
-        .map(|reason| reason.name().to_owned())
-        .collect();
-    assert_eq!(summed, documented);
 }
 
 /// Each reason is made by at least one test.
@@ -204,11 +167,8 @@ fn options_are_those_of_the_client() {
 /// The client's table of run-time commands and the daemon's are two lists, in two processes: they must agree.
 #[test]
 fn the_client_knows_the_daemons_commands() {
-    let client: BTreeSet<_> = table::COMMANDS
-        .iter()
-        .filter(|spec| matches!(spec.action, table::Action::Runtime))
-        .map(table::Spec::method)
-        .collect();
+    let client: BTreeSet<_> =
+        table::COMMANDS.iter().filter(|spec| spec.group.starts_with("Run-time")).map(table::Spec::method).collect();
     let daemon: BTreeSet<_> = commands::COMMANDS.iter().map(|command| command.name.to_owned()).collect();
     assert_eq!(client, daemon);
 }
