@@ -5,11 +5,13 @@
 
 use crate::clock::Clock;
 use crate::commands::{self, Context, Exit};
-use crate::dataplane::{Dataplane, Tuning};
+use crate::dataplane::{Dataplane, Stuck, Tuning};
 use crate::datum::{Atom, Datum};
 use crate::history::{self, History};
 use crate::kernel::Kernel;
 use crate::logging::Logging;
+use crate::metrics::server::{Address, Limits};
+use crate::metrics::{self, Control, Source};
 use crate::reconcile::{Event, Reconciler};
 use crate::remembered::Remembered;
 use crate::rpc::{self, Daemon, Peer};
@@ -21,7 +23,8 @@ use shunt_ffi::QueueOptions;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -38,6 +41,8 @@ pub struct Options {
     pub queue: QueueOptions,
     /// How workers wait.
     pub tuning: Tuning,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<Address>,
     /// What is logged.
     pub logging: Logging,
 }
@@ -59,6 +64,13 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     describe_ourselves(&mut store.borrow_mut());
     let (kernel, links) = Kernel::open().await?;
     let state = Rc::new(RefCell::new(State::new(Dataplane::start(&options.cores, options.tuning)?)));
+    let control = Arc::new(Control::default());
+    if let Some(address) = &options.metrics {
+        let directory = Arc::clone(&state.borrow().directory);
+        let source = Source { directory, control: Arc::clone(&control) };
+        let address = metrics::server::start(address, source, Limits::default())?;
+        tracing::info!("metrics at {address}");
+    }
     let mut reconciler = Reconciler::new(
         Rc::clone(&store),
         Rc::clone(&state),
@@ -69,7 +81,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     reconciler.reconcile().await?;
     reconciler.clean_up_after_crash().await;
 
-    let frontend = Rc::new(RefCell::new(Frontend::new(&state, &store, options.logging)));
+    let frontend = Rc::new(RefCell::new(Frontend::new(&state, &store, &control, options.logging)));
     let written = Rc::new(Notify::new());
     let listener = rpc::listen(&options.socket)?;
     let server =
@@ -86,8 +98,11 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     reconciler.shut_down(cleanup).await?;
     tokio::task::yield_now().await;
     server.abort();
-    // Somebody may already have taken it away.
+    // Somebody may already have taken them away.
     let _ = std::fs::remove_file(&options.socket);
+    if let Some(Address::Unix(path)) = &options.metrics {
+        let _ = std::fs::remove_file(path);
+    }
     Ok(store.borrow_mut().flush()?)
 }
 
@@ -110,10 +125,10 @@ async fn live(
     loop {
         let is_sampled = state.borrow().sflow.is_on();
         tokio::select! {
-            () = dirty.notified() => reconciler.reconcile().await?,
+            () = dirty.notified() => pass(reconciler, frontend).await?,
             event = reconciler.event() => match event? {
-                Event::Links => reconciler.reconcile().await?,
-                Event::Routes if reconciler.take_routes() => reconciler.reconcile().await?,
+                Event::Links => pass(reconciler, frontend).await?,
+                Event::Routes if reconciler.take_routes() => pass(reconciler, frontend).await?,
                 Event::Routes => continue,
                 Event::PassDue => {
                     reconciler.reclaim()?;
@@ -121,10 +136,10 @@ async fn live(
                 }
             },
             _ = tick.tick() => {
-                now_and_then(&state.borrow(), &mut store.borrow_mut());
+                now_and_then(&state.borrow(), &mut store.borrow_mut(), &frontend.borrow().control);
                 let moved = reconciler.check_agents().await;
                 if reconciler.check_vrfs().await? || moved || reconciler.has_failures() {
-                    reconciler.reconcile().await?;
+                    pass(reconciler, frontend).await?;
                 }
             }
             _ = using.tick() => reconciler.keep_neighbours().await,
@@ -145,8 +160,17 @@ async fn live(
     }
 }
 
-/// Forgets what has not been heard of for too long, and writes status columns to the disk.
-fn now_and_then(state: &State, store: &mut Store) {
+/// Puts in force what was committed until now, and measures how long it took.
+async fn pass(reconciler: &mut Reconciler, frontend: &RefCell<Frontend>) -> Result<(), Stuck> {
+    let (begun, acknowledged) = (Instant::now(), std::mem::take(&mut frontend.borrow_mut().acknowledged));
+    reconciler.reconcile().await?;
+    frontend.borrow().control.passed(begun, &acknowledged);
+    Ok(())
+}
+
+/// Forgets what has not been heard of for too long, writes status columns to the disk, and tells readers of metrics what does not
+/// come with a snapshot.
+fn now_and_then(state: &State, store: &mut Store, control: &Control) {
     let now = Clock::start().now();
     for bridge in state.bridges.values() {
         bridge.fdb.age(now, bridge.ageing_s);
@@ -155,6 +179,8 @@ fn now_and_then(state: &State, store: &mut Store) {
         }
     }
     store.flush_now_and_then();
+    state.publish_tables();
+    control.set_errors(store.rows("Interface").filter(|row| row.get("error").as_str().is_some()).count());
 }
 
 /// Fills the columns in which OVS's tools look for the switch's kind and version.
@@ -189,6 +215,9 @@ struct Frontend {
     state: Rc<RefCell<State>>,
     store: Rc<RefCell<Store>>,
     history: History,
+    control: Arc<Control>,
+    /// When transactions were acknowledged that are not in force yet.
+    acknowledged: Vec<Instant>,
     logging: Logging,
     dirty: Rc<Notify>,
     stop: Rc<Notify>,
@@ -196,11 +225,13 @@ struct Frontend {
 }
 
 impl Frontend {
-    fn new(state: &Rc<RefCell<State>>, store: &Rc<RefCell<Store>>, logging: Logging) -> Self {
+    fn new(state: &Rc<RefCell<State>>, store: &Rc<RefCell<Store>>, control: &Arc<Control>, logging: Logging) -> Self {
         Self {
             state: Rc::clone(state),
             store: Rc::clone(store),
             history: History::default(),
+            control: Arc::clone(control),
+            acknowledged: Vec::new(),
             logging,
             dirty: Rc::default(),
             stop: Rc::default(),
@@ -233,6 +264,8 @@ impl Daemon for Frontend {
     }
 
     fn committed(&mut self, peer: Peer) {
+        self.control.acknowledged();
+        self.acknowledged.push(Instant::now());
         tracing::debug!("configuration changed by uid {} pid {:?}", peer.uid, peer.pid);
         self.dirty.notify_one();
     }

@@ -112,6 +112,17 @@ pub struct Load {
     pub crossed: u64,
 }
 
+/// A worker as others see it, also on other threads. Looking disturbs nobody.
+#[derive(Clone)]
+pub struct Watched {
+    /// As in [`Load::core`].
+    pub core: Option<usize>,
+    /// What it counts about itself.
+    pub counters: Arc<WorkerCounters>,
+    shared: Arc<Shared>,
+    started: Instant,
+}
+
 /// All sides of a device, back from the workers.
 #[derive(Default)]
 pub struct Recalled {
@@ -279,7 +290,12 @@ impl Dataplane {
 
     /// What each worker did with its time, in worker order.
     pub fn loads(&self) -> Vec<Load> {
-        self.workers.iter().map(Handle::load).collect()
+        self.workers.iter().map(|handle| handle.watched().load()).collect()
+    }
+
+    /// The workers, to be looked at from now on, in worker order.
+    pub fn watched(&self) -> Vec<Watched> {
+        self.workers.iter().map(Handle::watched).collect()
     }
 
     /// What each worker tells of single packets.
@@ -298,8 +314,16 @@ impl Handle {
         Stuck { worker, core: self.shared.core.load(Ordering::Relaxed) }
     }
 
-    fn load(&self) -> Load {
-        let (counters, read) = (&*self.rings.counters, |number: &AtomicU64| number.load(Ordering::Relaxed));
+    fn watched(&self) -> Watched {
+        let (counters, shared) = (Arc::clone(&self.rings.counters), Arc::clone(&self.shared));
+        Watched { core: self.core, counters, shared, started: self.started }
+    }
+}
+
+impl Watched {
+    /// What it did with its time.
+    pub fn load(&self) -> Load {
+        let (counters, read) = (&*self.counters, |number: &AtomicU64| number.load(Ordering::Relaxed));
         Load {
             core: self.core,
             total_ns: self.started.elapsed().as_nanos() as u64,

@@ -29,10 +29,12 @@ use futures_util::StreamExt;
 use open::{Opened, Refusal, claims, open, restore_queues};
 use shunt_ffi::QueueOptions;
 use shunt_switch::config::DeviceIndex;
+use shunt_switch::counters::PortCounters;
 use static_rows::StaticRows;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use svi::Namespaces;
 pub use wait::Event;
@@ -406,6 +408,7 @@ impl Reconciler {
             is_veth: link.kind == kernel::Kind::Veth,
             mtu: link.mtu,
             tx_dropped: (dropped, dropped),
+            kernel: Arc::new([PortCounters::default()]),
             frame_bytes: queues.frame_bytes,
             workers: Vec::new(),
             spare: Vec::new(),

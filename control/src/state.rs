@@ -5,11 +5,13 @@
 
 mod compile;
 mod ports;
+mod publish;
 mod queues;
 pub mod router;
 mod snooping;
 
 use crate::dataplane::{Dataplane, Stuck};
+use crate::directory::Directory;
 use crate::kernel::{Link, Prepared};
 use crate::mirrors::Mirrors;
 use crate::model::Model;
@@ -60,6 +62,8 @@ pub struct State {
     pub router: Router,
     /// What collectors are told.
     pub sflow: Sflow,
+    /// Where other threads find the counters.
+    pub directory: Arc<Directory>,
     placement: Placement,
     /// The placement is not that of all queues yet.
     misplaced: bool,
@@ -137,6 +141,8 @@ pub struct Device {
     pub mtu: u32,
     /// `tx_dropped` of the device when it was attached, and now.
     pub tx_dropped: (u64, u64),
+    /// What the kernel dropped, one block, as of the last look: the control thread is its one writer.
+    pub kernel: Arc<[PortCounters]>,
     /// Memory for frames.
     pub frame_bytes: u64,
     /// Which worker polls each queue.
@@ -172,6 +178,7 @@ impl State {
             mirrors: Mirrors::default(),
             router: Router::default(),
             sflow: Sflow::default(),
+            directory: Arc::default(),
             port_numbers: Numbers::new(limits::PORTS_MAX),
             device_numbers: Numbers::new(limits::DEVICES_MAX),
             generation: 0,
@@ -225,6 +232,7 @@ impl State {
             leaving.push(Leaving { name, ifindex, prepared, queues_before });
             attachments.push(attachment);
         }
+        self.publish(leaving.iter().map(|device| device.name.clone()).collect());
         // Closing a socket waits for the kernel: all at once.
         shunt_ffi::drop_all(attachments);
         Ok(leaving)
@@ -269,6 +277,7 @@ impl State {
         removed.iter().for_each(|port| self.port_numbers.give_back(port.index.0));
         self.router.installed();
         self.router.pin(model, touched, &self.bridges, &self.ports);
+        self.publish(touched.iter().cloned().chain(removed.into_iter().map(|port| port.device)).collect());
         Ok(())
     }
 
@@ -409,16 +418,25 @@ impl Port {
 }
 
 impl Device {
+    /// Brings the device's block of counters in line with the kernel's, and adds it.
     fn add_kernel_drops(&self, totals: &mut PortTotals) {
+        let Some(block) = self.kernel.first() else { return };
         let kernel = self.attachment.statistics();
-        let mut add = |reason: Reason, n: u64| totals.drops[reason as usize] += n;
-        add(Reason::RxNoFrame, kernel.rx_fill_ring_empty);
-        add(Reason::RxRingFull, kernel.rx_ring_full);
         // The kernel counts a packet for which there was no frame under both.
-        add(Reason::RxKernel, kernel.rx_dropped.saturating_sub(kernel.rx_fill_ring_empty));
-        add(Reason::Descriptor, kernel.rx_invalid_descs + kernel.tx_invalid_descs + kernel.faults);
-        add(Reason::Oversized, kernel.rx_too_many_segments);
-        add(Reason::DeviceTx, self.tx_dropped.1.saturating_sub(self.tx_dropped.0));
+        let rx_kernel = kernel.rx_dropped.saturating_sub(kernel.rx_fill_ring_empty);
+        let counted = [
+            (Reason::RxNoFrame, kernel.rx_fill_ring_empty),
+            (Reason::RxRingFull, kernel.rx_ring_full),
+            (Reason::RxKernel, rx_kernel),
+            (Reason::Descriptor, kernel.rx_invalid_descs + kernel.tx_invalid_descs + kernel.faults),
+            (Reason::Oversized, kernel.rx_too_many_segments),
+            (Reason::DeviceTx, self.tx_dropped.1.saturating_sub(self.tx_dropped.0)),
+        ];
+        for (reason, now) in counted {
+            let known = block.drops[reason as usize].get();
+            block.dropped(reason, now.saturating_sub(known));
+        }
+        totals.add(block);
     }
 }
 

@@ -5,6 +5,7 @@ use clap::Parser;
 use shunt_control::daemon::{self, Options};
 use shunt_control::dataplane::Tuning;
 use shunt_control::logging::Logging;
+use shunt_control::metrics::server::Address;
 use shunt_ffi::{QueueOptions, cpu};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ struct Arguments {
     /// How long a worker polls after the last packet before it sleeps, in microseconds
     #[arg(long, value_name = "US", default_value_t = 50, conflicts_with = "busy_poll")]
     spin: u64,
+    /// Serve Prometheus metrics over HTTP: PORT (for this host only), ADDRESS:PORT or unix:PATH
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<Address>,
     /// Log more; twice for everything
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -117,6 +121,7 @@ fn main() -> ExitCode {
         cores,
         queue: QueueOptions { ring_entries: arguments.ring, frames: arguments.frames, ..QueueOptions::default() },
         tuning: Tuning { spin: Duration::from_micros(arguments.spin), busy_poll: arguments.busy_poll },
+        metrics: arguments.metrics,
         logging,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

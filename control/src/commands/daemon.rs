@@ -81,7 +81,7 @@ pub(super) fn memory_show(context: &mut Context<'_>, _: &[String]) -> Result<Val
 }
 
 /// `VmRSS` of this process; 0 if /proc does not tell.
-fn resident_kib() -> u64 {
+pub(crate) fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)

@@ -14,6 +14,7 @@ mod router;
 mod trace;
 mod worker;
 
+pub(crate) use daemon::resident_kib;
 
 use crate::history::History;
 use crate::logging::Logging;

@@ -14,6 +14,7 @@ use shunt_switch::wire::ethernet::Mac;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Words of the FIB: 256 MiB of addresses, of which only those in use cost memory.
 const FIB_WORDS: u32 = 1 << 25;
@@ -76,6 +77,36 @@ impl Writers {
     }
 }
 
+/// How many entries a VRF has, for readers on other threads.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    routes: [AtomicI64; 2],
+    neighbours: [AtomicI64; 2],
+    refused: AtomicI64,
+}
+
+impl Sizes {
+    /// Prefixes that the workers find, neighbours on connected networks among them: IPv4, IPv6.
+    pub fn routes(&self) -> [i64; 2] {
+        self.routes.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Neighbours whose MAC address is known: IPv4, IPv6.
+    pub fn neighbours(&self) -> [i64; 2] {
+        self.neighbours.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Prefixes that the FIB has no room for.
+    pub fn refused(&self) -> i64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// Notes that there is one more, or one less; both are true of what was replaced.
+fn count(counts: &[AtomicI64; 2], address: IpAddr, is_there: bool, was_there: bool) {
+    counts[usize::from(address.is_ipv6())].fetch_add(i64::from(is_there) - i64::from(was_there), Ordering::Relaxed);
+}
+
 /// What of one VRF the workers forward by.
 pub struct Forwarding {
     tables: Tables,
@@ -86,6 +117,7 @@ pub struct Forwarding {
     installed: HashMap<IpNet, Way>,
     /// Prefixes that found no room, and are tried again when some goes.
     refused: BTreeMap<IpNet, Refused>,
+    sizes: Arc<Sizes>,
 }
 
 fn table_of(tables: Tables, prefix: &IpNet) -> Table {
@@ -110,7 +142,8 @@ impl Forwarding {
             }
         };
         let (interfaces, ifindexes, neighbours, installed, refused) = Default::default();
-        Ok(Self { tables: Tables { v4, v6 }, interfaces, ifindexes, neighbours, installed, refused })
+        let tables = Tables { v4, v6 };
+        Ok(Self { tables, interfaces, ifindexes, neighbours, installed, refused, sizes: Arc::default() })
     }
 
     /// Forgets all routes. No worker may know an interface of this VRF any more.
@@ -129,6 +162,11 @@ impl Forwarding {
     /// Where lookups begin.
     pub fn tables(&self) -> Tables {
         self.tables
+    }
+
+    /// How many entries there are, now and later.
+    pub fn sizes(&self) -> Arc<Sizes> {
+        Arc::clone(&self.sizes)
     }
 
     /// Prefixes that are not in the FIB though they should be, and why.
@@ -180,6 +218,7 @@ impl Forwarding {
         if old == mac {
             return;
         }
+        count(&self.sizes.neighbours, address, mac.is_some(), old.is_some());
         if let Some(interface) = self.interfaces.get(&ifindex) {
             writers.hops.resolve(Neighbour { interface: *interface, address }, mac);
         }
@@ -223,6 +262,9 @@ impl Forwarding {
             (Ok(_), None) => self.installed.remove(&prefix),
             (Err(_), way) => way,
         };
+        if changed.is_ok() {
+            count(&self.sizes.routes, prefix.addr(), wanted.is_some(), old.is_some());
+        }
         if let Some(way) = unused {
             writers.hops.give_back(way, writers.fib.next_pass());
         }
@@ -230,10 +272,13 @@ impl Forwarding {
             Ok(_) => drop(self.refused.remove(&prefix)),
             Err(error) => self.refuse(prefix, error.into()),
         }
+        self.sizes.refused.store(self.refused.len() as i64, Ordering::Relaxed);
     }
 
     fn refuse(&mut self, prefix: IpNet, reason: Refused) {
-        if self.refused.insert(prefix, reason).is_none() {
+        let is_new = self.refused.insert(prefix, reason).is_none();
+        self.sizes.refused.store(self.refused.len() as i64, Ordering::Relaxed);
+        if is_new {
             tracing::warn!("{prefix}: the route is not forwarded by: {reason}");
         }
     }
@@ -437,6 +482,7 @@ mod tests {
                     let (hop, expected) = (world.hop(address, hash), world.expected(address));
                     assert!(expected.contains(&hop), "seed {seed}, round {round}, {host}: {hop:?} of {expected:?}");
                 }
+                assert_eq!(world.forwarding.sizes().routes(), [world.forwarding.installed.len() as i64, 0]);
                 world.writers.reclaim(pass);
             }
             for prefix in PREFIXES.map(|prefix| prefix.parse::<IpNet>().unwrap()) {
@@ -448,6 +494,9 @@ mod tests {
                 world.forwarding.update(&mut world.writers, &world.rib, &touched);
             }
             assert!(world.rib.is_empty() && world.forwarding.installed.is_empty(), "seed {seed}");
+            let (sizes, forwarding) = (world.forwarding.sizes(), &world.forwarding);
+            assert_eq!((sizes.routes(), sizes.refused()), ([0, 0], 0), "seed {seed}");
+            assert_eq!(sizes.neighbours(), [forwarding.neighbours.len() as i64, 0], "seed {seed}");
             assert!(world.writers.hops.is_unused(), "seed {seed}");
         }
     }

@@ -21,7 +21,7 @@ mod server_database;
 pub use crate::store::Store;
 pub use frame::{FrameError, Splitter};
 pub use hub::{Hub, SessionId};
-pub use server::{ListenError, listen, refuse_if_live, serve};
+pub use server::{ListenError, bind, listen, refuse_if_live, serve};
 
 /// The longest request, in bytes.
 pub const MESSAGE_MAX: usize = 16 << 20;

@@ -62,6 +62,14 @@ pub fn refuse_if_live(path: &Path) -> Result<(), ListenError> {
 /// Binds the socket: made under another name with its final mode, then renamed, so that nobody ever finds it open to all, and
 /// a dead one is replaced.
 pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
+    let io = |action| move |source| ListenError::Io { action, path: path.to_owned(), source };
+    let listener = bind(path)?;
+    listener.set_nonblocking(true).map_err(io("set the mode of"))?;
+    UnixListener::from_std(listener).map_err(io("watch"))
+}
+
+/// As [`listen`], for others than this thread's runtime.
+pub fn bind(path: &Path) -> Result<std::os::unix::net::UnixListener, ListenError> {
     refuse_if_live(path)?;
     let io = |action| move |source| ListenError::Io { action, path: path.to_owned(), source };
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
@@ -70,7 +78,7 @@ pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     let mut staged = path.as_os_str().to_owned();
     staged.push(format!(".{}", std::process::id()));
     let staged = PathBuf::from(staged);
-    let listener = UnixListener::bind(&staged).map_err(io("bind"))?;
+    let listener = std::os::unix::net::UnixListener::bind(&staged).map_err(io("bind"))?;
     let placed = fs::set_permissions(&staged, fs::Permissions::from_mode(SOCKET_MODE))
         .map_err(io("set the mode of"))
         .and_then(|()| fs::rename(&staged, path).map_err(io("rename the new socket to")));

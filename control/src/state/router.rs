@@ -213,6 +213,11 @@ impl Router {
         }
     }
 
+    /// Octets that the FIB takes.
+    pub fn fib_bytes(&self) -> u64 {
+        self.writers.as_ref().map_or(0, Writers::used_bytes)
+    }
+
     /// Workers must come past before what changed routes have freed can be used again.
     pub fn is_owed(&self) -> bool {
         self.owed.is_some()

@@ -12,7 +12,7 @@ programs() { ip -d link | grep -c prog/xdp; }
 in_ms() { local start=$EPOCHREALTIME; "$@" || true; MS=$(echo "$EPOCHREALTIME $start" | awk '{printf "%d", ($1 - $2) * 1000}'); }
 
 ulimit -n 1048576 2>/dev/null || true
-start_shuntd
+start_shuntd --metrics unix:/run/metrics.sock
 shuntctl add-br br0 -- add-port br0 c1 -- add-port br0 c2
 before=$(kernel_kib)
 commands=(); for i in $(seq "$N"); do commands+=(-- add-port br0 "p$i" "tag=$((i % 4000 + 1))"); done
@@ -26,6 +26,9 @@ reaches c1 10.0.0.2
 shuntctl set Port p1 tag=5 -- set Port "p$N" tag=5
 frames send far:q1
 check "the first reaches the last" wait_for 5 eval '[ "$(counter p$N .tx_packets)" -ge 1 ]'
+scrape() { printf 'GET /metrics HTTP/1.0\r\n\r\n' | socat -t5 - UNIX:/run/metrics.sock >"$OUT/metrics"; }
+in_ms scrape
+check "metrics of all in $MS ms" test "$(grep -c '^shunt_port_receive_bytes_total{' "$OUT/metrics")" -ge $((N + 2))
 
 gone() { kill -KILL "$SHUNTD_PID"; while sleep 0.05 && [ "$(programs)" != 0 ]; do :; done; } # looking takes 50 ms, too
 in_ms gone

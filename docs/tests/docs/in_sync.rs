@@ -6,6 +6,8 @@
 use crate::tree::{code, files, none, read, root, test_part};
 use shunt_control::cli::table::{self, Takes};
 use shunt_control::commands;
+use shunt_control::metrics::Kind;
+use shunt_control::metrics::list::METRICS;
 use shunt_control::schema::{ColumnType, vswitch};
 use shunt_switch::reason::{Reason, Side};
 use std::collections::BTreeSet;
@@ -207,6 +209,79 @@ fn daemon_options_are_those_of_the_code() {
     complaints
         .extend((rows.len() != options.len()).then(|| format!("{} rows for {} options", rows.len(), options.len())));
     none(complaints);
+}
+
+#[test]
+fn metrics_are_those_of_the_code() {
+    let mut expected = String::from("\n| Metric | Kind | Unit | Labels | Meaning |\n|---|---|---|---|---|\n");
+    for metric in METRICS {
+        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(" ");
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let _ = writeln!(expected, "| `{}` | {kind} | {} | {labels} | {} |", metric.name, metric.unit, metric.help);
+    }
+    same_block("docs/observability.md", "control/src/metrics/list.rs", &expected);
+}
+
+/// What texts, dashboard and alerts name is there, and the other way round.
+#[test]
+fn named_metrics_and_reasons_exist() {
+    let is_metric = |name: &str| {
+        METRICS.iter().any(|metric| match metric.kind {
+            Kind::Histogram => {
+                name.strip_prefix(metric.name).is_some_and(|end| ["", "_bucket", "_sum", "_count"].contains(&end))
+            }
+            _ => name == metric.name,
+        })
+    };
+    let mut complaints = Vec::new();
+    for path in ["docs/observability.md", "docs/grafana-shunt.json", "docs/prometheus-rules.yml"] {
+        let text = read(path);
+        let words: BTreeSet<_> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let metrics = words.iter().filter(|word| word.starts_with("shunt_") || word.starts_with("process_"));
+        complaints.extend(metrics.filter(|word| !is_metric(word)).map(|word| format!("{path}: no metric {word}")));
+        let marked = ["reason=~\"", "reason=\""].iter().flat_map(|mark| text.split(mark).skip(1));
+        for name in marked.filter_map(|rest| rest.split('"').next()).flat_map(|reasons| reasons.split('|')) {
+            let is_known = Reason::ALL.iter().any(|reason| reason.name() == name);
+            complaints.extend((!is_known).then(|| format!("{path}: no reason {name}")));
+        }
+    }
+    none(complaints);
+}
+
+/// Each alert is explained, and nothing else is.
+#[test]
+fn alerts_are_those_of_the_rules() {
+    let rules = read("docs/prometheus-rules.yml");
+    let alerts: BTreeSet<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).map(str::to_owned).collect();
+    let text = read("docs/observability.md");
+    let told: BTreeSet<_> =
+        crate::tree::table(&text, "Alert").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(told, alerts);
+}
+
+/// The dashboard is JSON, and Prometheus' own checker, where it is installed, takes its expressions and the rules.
+#[test]
+fn dashboard_and_rules_are_sound() {
+    let dashboard: serde_json::Value = serde_json::from_str(&read("docs/grafana-shunt.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let expressions: Vec<_> =
+        targets.map(|target| target["expr"].as_str().expect("a text").replace("$__rate_interval", "5m")).collect();
+    assert!(expressions.len() > 20, "{expressions:?}");
+    let mut groups = String::from("groups:\n  - name: dashboard\n    rules:\n");
+    for (n, expression) in expressions.iter().enumerate() {
+        let _ = writeln!(groups, "      - {{record: r{n}, expr: {}}}", serde_json::Value::from(expression.as_str()));
+    }
+    let file = std::env::temp_dir().join(format!("shunt-dashboard-{}.yml", std::process::id()));
+    std::fs::write(&file, groups).expect("a file");
+    for rules in [file.clone(), root().join("docs/prometheus-rules.yml")] {
+        let Ok(checked) = std::process::Command::new("promtool").args(["check", "rules"]).arg(&rules).output() else {
+            break;
+        };
+        assert!(checked.status.success(), "{}: {}", rules.display(), String::from_utf8_lossy(&checked.stderr));
+    }
+    let _ = std::fs::remove_file(file);
 }
 
 /// The picture's boxes are the calls in `Worker::turn`, in their order.
