@@ -72,9 +72,7 @@ fn parse(args: &[String]) -> Result<Wanted, Stop> {
             ("--watch", None) => wanted.every = wanted.every.or(Some(INTERVAL)),
             ("-i" | "--watch", _) => {
                 let text = value.or_else(|| words.next()).unwrap_or_default();
-                let seconds = text.parse().ok().filter(|seconds: &f64| (0.1..=86400.0).contains(seconds));
-                let problem = || Stop::new(format!("drops: {option} {text}: no number of seconds from 0.1 to 86400"));
-                wanted.every = Some(Duration::from_secs_f64(seconds.ok_or_else(problem)?));
+                wanted.every = Some(seconds("drops", option, text)?);
             }
             _ if word.starts_with('-') => {
                 return Err(Stop::new(format!("drops: unknown option \"{word}\""))
@@ -85,6 +83,13 @@ fn parse(args: &[String]) -> Result<Wanted, Stop> {
         }
     }
     Ok(wanted)
+}
+
+/// An interval.
+pub(super) fn seconds(tool: &str, option: &str, text: &str) -> Result<Duration, Stop> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| (0.1..=86400.0).contains(seconds));
+    let problem = || Stop::new(format!("{tool}: {option} {text}: no number of seconds from 0.1 to 86400"));
+    Ok(Duration::from_secs_f64(seconds.ok_or_else(problem)?))
 }
 
 /// Prints one answer; false if nobody reads it any more.

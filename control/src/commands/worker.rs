@@ -40,6 +40,7 @@ pub(super) fn show(context: &mut Context<'_>, _: &[String]) -> Result<Value, Str
                 "queues": queues.iter().map(|queue| json!({"port": queue.port, "queue": queue.queue})).collect::<Value>(),
                 "busy_share": load.busy_share(), "packets": load.packets,
                 "batch_mean": load.batch_mean(), "cycles_per_packet": load.cycles_per_packet(),
+                "busy_s": load.busy_ns as f64 / 1e9, "total_s": load.total_ns as f64 / 1e9,
             })
         });
         return Ok(rows.collect());
