@@ -3,6 +3,7 @@
 //! Both travel on bounded single-producer rings. A worker never frees what it is given: whatever it no longer needs goes
 //! back in an event, and the control thread drops it.
 
+use crate::capture::Capture;
 use crate::config::{DeviceIndex, Snapshot};
 use crate::counters::WorkerCounters;
 use crate::crossing::Way;
@@ -58,6 +59,10 @@ pub enum Command {
     Resume,
     /// Answer [`Event::CamePast`]: what was found in the tables of routes before is no longer used.
     ComePast,
+    /// The capture of this number sees packets of its ports from now on.
+    Capture(u8, Box<Capture>),
+    /// The capture of this number sees no more. Answer [`Event::CaptureEnded`].
+    EndCapture(u8),
     /// Forward by this configuration from now on, and answer [`Event::Installed`] with the old one.
     Install(Arc<Snapshot>),
 }
@@ -74,6 +79,8 @@ pub enum Event {
     Held,
     /// The turn in which it was asked to come past began after the question.
     CamePast,
+    /// A capture that the worker no longer uses, if there was one.
+    CaptureEnded(Option<Box<Capture>>),
     /// The snapshot of this generation is in force on this worker; the one before it comes back.
     Installed {
         /// Of the snapshot now in force.

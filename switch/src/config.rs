@@ -78,7 +78,7 @@ impl Snapshot {
             if let Some(Some(device)) = self.devices.get_mut(usize::from(port.device.0)) {
                 device.guarded |= port.guard.is_some() || port.mirror.is_output;
                 device.mirrored |= mirrored;
-                device.tapped |= port.sampling.is_some();
+                device.tapped |= port.sampling.is_some() || port.captures != 0;
             }
         }
     }
@@ -144,6 +144,8 @@ pub struct Port {
     pub mirror: Role,
     /// What is wanted to be known of packets that come in by it.
     pub sampling: Option<Arc<Sampling>>,
+    /// The captures that it belongs to, one bit each.
+    pub captures: u8,
     /// The interface of the router behind it, if there is one: then it is the port of an internal device.
     pub interface: Option<InterfaceIndex>,
     /// One block for each worker, in worker order.

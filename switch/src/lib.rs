@@ -13,10 +13,12 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod capture;
 pub mod command;
 pub mod config;
 pub mod counters;
 pub mod crossing;
+pub mod filter;
 pub mod fuzzing;
 pub mod limits;
 pub mod meta;

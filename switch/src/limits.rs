@@ -22,6 +22,12 @@ pub const CROSSING_RING: usize = 256;
 pub const TAP_RECORDS: usize = 4096;
 /// Octets of packets that may wait with them.
 pub const TAP_OCTETS: usize = 1 << 20;
+/// Captures at one time: a bit each in a port.
+pub const CAPTURES_MAX: usize = 8;
+/// Records that may wait for the control thread in one worker's tap of a capture: 2 ms at 4 million packets a second.
+pub const CAPTURE_RECORDS: usize = 8192;
+/// Octets of packets that may wait with them.
+pub const CAPTURE_OCTETS: usize = 4 << 20;
 /// Longest frame that crosses between workers: MTU 9000 and headers with four tags.
 pub const FRAME_MAX: usize = 9216;
 /// Shortest frame on the wire without FCS, 802.3 §3.2.8.

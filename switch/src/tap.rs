@@ -6,10 +6,8 @@
 //! does not fit is lost, and whoever asked for it counts that.
 //!
 //! [`path::tap`](crate::path::tap) writes at the end of the road, when a packet's fate is known and what was received is
-//! still there. Today sFlow reads: [`Sampling`](crate::table::sampler::Sampling) of a port says what it wants. What a
-//! capture needs fits in: a tap of its own for each (its loss is then nobody else's), a wish beside `Sampling` on its ports,
-//! `snaplen` up to [`FRAME_MAX`](crate::limits::FRAME_MAX), and [`Outcome`] for the comment. What leaves by a port is
-//! seen by the same step, which knows the ports and the edits of all copies but those another worker makes.
+//! still there. sFlow reads what [`Sampling`](crate::table::sampler::Sampling) of a port asks for. Each
+//! [`Capture`](crate::capture::Capture) has a tap of its own, so that its loss is nobody else's.
 
 use crate::config::PortIndex;
 use crate::limits::{TAP_OCTETS, TAP_RECORDS};
@@ -75,29 +73,46 @@ pub struct Record {
     pub outcome: Outcome,
 }
 
+/// A record that octets of its packet come with.
+pub trait Catch: Copy {
+    /// How many.
+    fn caught(&mut self) -> &mut u16;
+}
+
+impl Catch for Record {
+    fn caught(&mut self) -> &mut u16 {
+        &mut self.caught
+    }
+}
+
 /// A worker's end of a tap.
-pub struct Tap {
-    records: Producer<Record>,
+pub struct Tap<R = Record> {
+    records: Producer<R>,
     octets: Producer<u8>,
 }
 
 /// The control thread's end.
-pub struct Reader {
-    records: Consumer<Record>,
+pub struct Reader<R = Record> {
+    records: Consumer<R>,
     octets: Consumer<u8>,
 }
 
-/// Both ends of a tap.
+/// Both ends of a worker's tap.
 pub fn tap() -> (Tap, Reader) {
-    let (records, record_end) = RingBuffer::new(TAP_RECORDS);
-    let (octets, octet_end) = RingBuffer::new(TAP_OCTETS);
+    with_room(TAP_RECORDS, TAP_OCTETS)
+}
+
+/// Both ends of a tap with room for so many records and octets.
+pub fn with_room<R: Catch>(records: usize, octets: usize) -> (Tap<R>, Reader<R>) {
+    let (records, record_end) = RingBuffer::new(records);
+    let (octets, octet_end) = RingBuffer::new(octets);
     (Tap { records, octets }, Reader { records: record_end, octets: octet_end })
 }
 
-impl Tap {
+impl<R: Catch> Tap<R> {
     /// Hands over a record with up to `snaplen` octets of its packet. False if there was no room.
     #[must_use]
-    pub fn write(&mut self, record: Record, packet: &Packet<'_>, snaplen: usize) -> bool {
+    pub fn write(&mut self, mut record: R, packet: &Packet<'_>, snaplen: usize) -> bool {
         let packet = packet.truncated(snaplen.min(usize::from(u16::MAX)));
         if self.records.is_full() || self.octets.slots() < packet.len() {
             return false;
@@ -106,15 +121,16 @@ impl Tap {
             let written = self.octets.push_entire_slice(segment);
             debug_assert!(written.is_ok(), "there was room");
         }
-        self.records.push(Record { caught: packet.len() as u16, ..record }).is_ok()
+        *record.caught() = packet.len() as u16;
+        self.records.push(record).is_ok()
     }
 }
 
-impl Reader {
+impl<R: Catch> Reader<R> {
     /// The next record; its octets replace those in `octets`.
-    pub fn next(&mut self, octets: &mut Vec<u8>) -> Option<Record> {
-        let record = self.records.pop().ok()?;
-        octets.resize(usize::from(record.caught), 0);
+    pub fn next(&mut self, octets: &mut Vec<u8>) -> Option<R> {
+        let mut record = self.records.pop().ok()?;
+        octets.resize(usize::from(*record.caught()), 0);
         let read = self.octets.pop_entire_slice(octets);
         debug_assert!(read.is_ok(), "octets come before their record");
         Some(record)

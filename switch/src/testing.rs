@@ -81,6 +81,8 @@ pub struct PortSpec {
     pub guard: GuardConfig,
     /// What is wanted to be known of its packets.
     pub sampling: Option<Arc<Sampling>>,
+    /// The captures that it belongs to.
+    pub captures: u8,
     /// The router's interface behind it.
     pub interface: Option<InterfaceIndex>,
     /// It gets all groups; only where its bridge snoops.
@@ -101,6 +103,7 @@ impl Default for PortSpec {
             protected: false,
             guard: GuardConfig::default(),
             sampling: None,
+            captures: 0,
             interface: None,
             mcast_flood: false,
             mcast_flood_reports: false,
@@ -212,6 +215,7 @@ impl Scene {
                     exceptions: spec.guard.exceptions().map(Arc::new),
                     mirror: mirror::Role::default(),
                     sampling: spec.sampling.clone(),
+                    captures: spec.captures,
                     interface: spec.interface,
                     counters: Arc::clone(counters),
                 })

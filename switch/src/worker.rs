@@ -1,6 +1,7 @@
 //! What does a worker do in one turn?
 
 use crate::batch::Batch;
+use crate::capture::Captures;
 use crate::command::{Command, Event, Handle};
 use crate::config::{Device, DeviceIndex, Ingress, PortIndex, Snapshot};
 use crate::counters::WorkerCounters;
@@ -34,6 +35,7 @@ pub struct Worker {
     router: route::Room,
     listeners: Vec<PortIndex>,
     tap: Tap,
+    captures: Captures,
     commands: Consumer<Command>,
     events: Producer<Event>,
     counters: Arc<WorkerCounters>,
@@ -88,6 +90,7 @@ impl Worker {
             // Members, ports that get everything, and routers.
             listeners: Vec::with_capacity(3 * PORTS_MAX),
             tap,
+            captures: Captures::default(),
             commands: command_end,
             events: event_end,
             counters: Arc::clone(&counters),
@@ -107,8 +110,10 @@ impl Worker {
         self.obey(now);
         let (config, batch, counters) = (&*self.config, &mut self.batch, &*self.counters);
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
-        let (listeners, router, tap) = (&mut self.listeners, &mut self.router, &mut self.tap);
-        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, now, lost: false };
+        let (listeners, router) = (&mut self.listeners, &mut self.router);
+        let (tap, captures) = (&mut self.tap, &mut self.captures);
+        let mut exit =
+            Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, captures, now, lost: false };
         let queues = if self.held { &mut [] } else { &mut self.queues[..] };
         for Queue { device, side, .. } in queues {
             if !rx::run(&mut **side, counters) {
@@ -203,6 +208,15 @@ impl Worker {
             }
             Command::Resume => self.held = false,
             Command::ComePast => self.tell(Event::CamePast),
+            Command::Capture(number, capture) => {
+                if let Some(old) = self.captures.put(number, Some(capture)) {
+                    self.tell(Event::CaptureEnded(Some(old)));
+                }
+            }
+            Command::EndCapture(number) => {
+                let ended = self.captures.put(number, None);
+                self.tell(Event::CaptureEnded(ended));
+            }
             Command::Install(snapshot) => {
                 // Packets on the way here name ports by number: they leave by the ports that had the numbers when they
                 // were sent, before a number can mean another port.
@@ -253,8 +267,9 @@ impl Worker {
     fn drain_arrivals(&mut self, now: Instant) {
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
         let (config, counters) = (&*self.config, &*self.counters);
-        let (listeners, tap) = (&mut self.listeners, &mut self.tap);
-        let mut exit = Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, now, lost: false };
+        let (listeners, tap, captures) = (&mut self.listeners, &mut self.tap, &mut self.captures);
+        let mut exit =
+            Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, captures, now, lost: false };
         let workers = exit.crossing.workers();
         egress::arrivals(&mut exit, CROSSING_RING * workers);
     }

@@ -1,7 +1,9 @@
 //! Does a worker allocate once it runs? Never: a million packets that are learned, flooded, moved, tagged, finished,
-//! mirrored, limited, sampled and handed to another worker.
+//! mirrored, limited, sampled, captured and handed to another worker.
 
 use shunt_ffi::alloc::{Counting, of_this_thread};
+use shunt_switch::capture::{Capture, Views, Wish};
+use shunt_switch::command::Command;
 use shunt_switch::config::PortIndex;
 use shunt_switch::port::fault::Dice;
 use shunt_switch::reason::Reason;
@@ -37,6 +39,7 @@ fn a_million_packets_without_an_allocation() {
     for port in ports.iter_mut().flatten() {
         let samplers = (0..2).map(Sampler::new).collect();
         let notices = Some(Arc::new(Bucket::new(1000, 1000)));
+        port.captures = 0b11;
         port.sampling = Some(Arc::new(Sampling { rate: 100, header: 128, notices, samplers }));
     }
     let mirror = |source, output| MirrorConfig {
@@ -51,6 +54,14 @@ fn a_million_packets_without_an_allocation() {
     scene.bridges[0].mirrors = vec![mirror(0, Output::Port(PortIndex(4))), mirror(3, Output::Vlan(30))];
     scene.bridges[0].mdb = Some(Arc::new(Mdb::new(10, 1)));
     let mut rig = Rig::new(scene, 128);
+    // One capture sees everything, the other one drops.
+    let views = [Views { came: true, left: true, dropped: true }, Views { came: false, left: false, dropped: true }];
+    let mut readers = Vec::new();
+    for (worker, number) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (capture, reader) = Capture::new(Wish { views: views[number], filter: None, snaplen: 100 });
+        rig.command(worker, Command::Capture(number as u8, capture));
+        readers.push(reader);
+    }
     // UDP in IPv4, its checksum left open; the table has 1024 entries, the world 4000 hosts.
     let ip = [0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
     let datagram = [0, 9, 0, 9, 0, 26, 0x14, 0x2e, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18];
@@ -65,6 +76,7 @@ fn a_million_packets_without_an_allocation() {
     let mut dice = Dice::new(5);
     let mut now = Instant::from_secs(1);
     let (mut total, mut told, mut caught) = (0, [0, 0], Vec::with_capacity(128));
+    let mut captured = [0; 4];
     let before = of_this_thread();
     while total < 1_000_000 {
         for queue in &rig.inputs {
@@ -95,6 +107,11 @@ fn a_million_packets_without_an_allocation() {
                 told[usize::from(record.cause == Cause::Dropped)] += 1;
             }
         }
+        for (reader, captured) in readers.iter_mut().zip(&mut captured) {
+            while reader.tap.next(&mut caught).is_some() {
+                *captured += 1;
+            }
+        }
     }
     assert_eq!(of_this_thread() - before, 0, "allocations in {total} packets");
     rig.check();
@@ -105,6 +122,7 @@ fn a_million_packets_without_an_allocation() {
     for reason in [Reason::PolicedRate, Reason::MacLimit, Reason::MacFlap, Reason::StormBroadcast] {
         assert!(rig.totals(3).dropped(reason) > 100, "{reason:?}: {:?}", rig.totals(3));
     }
+    assert!(captured.iter().all(|count| *count > 1000) && captured[0] > 500_000, "{captured:?} captured");
     assert!(told.iter().all(|count| *count > 1000), "{told:?} samples and drops");
     assert!(!rig.scene.bridges[0].mdb.as_ref().expect("snooping").entries(now).is_empty());
     // The counter does count.

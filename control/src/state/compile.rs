@@ -189,6 +189,7 @@ fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16
         exceptions: port.guard.exceptions.clone(),
         mirror: mirror::Role::default(),
         sampling: None,
+        captures: 0,
         interface: None,
         counters: Arc::clone(&port.counters),
     }

@@ -5,6 +5,7 @@
 //! [`Reason::TxDown`], [`Reason::CrossingFull`].
 
 use crate::batch::Batch;
+use crate::capture::Captures;
 use crate::config::{DeviceIndex, Port, PortIndex, Snapshot};
 use crate::counters::{WorkerCounters, port_counters};
 use crate::crossing::{Crossing, Parcel};
@@ -12,7 +13,7 @@ use crate::limits::{BURST, DEVICES_MAX};
 use crate::meta::{Audience, Fate, Meta};
 use crate::path::checksum::Unfinished;
 use crate::path::edit::{Checksum, Copies, Edit, One};
-use crate::path::{checksum, snoop, tap};
+use crate::path::{capture, checksum, snoop, tap};
 use crate::port::{Outcome, Transmit};
 use crate::reason::Reason;
 use crate::table::vlan::TagEdit;
@@ -106,6 +107,8 @@ pub struct Exit<'a> {
     pub listeners: &'a mut Vec<PortIndex>,
     /// Where records of packets go.
     pub tap: &'a mut Tap,
+    /// Captures of packets.
+    pub captures: &'a mut Captures,
     /// When the turn began.
     pub now: Instant,
     /// Packets were dropped since this was last looked at: see [`Meta::lost`] and [`Meta::fate`].
@@ -316,7 +319,7 @@ impl Exit<'_> {
             match (self.config.port(*index), &parcel.form) {
                 (Some(port), None) => self.local_copy(run, *index, port),
                 (Some(port), Some(form)) => self.local_mirrored(&mut run.metas[0], &packet, *index, port, form),
-                (None, _) => self.lose(run.metas, *index, Reason::StalePort),
+                (None, _) => self.lose(run.metas, run.packets, *index, Reason::StalePort),
             }
         }
         if std::mem::take(&mut self.lost) && parcel.form.is_none() {
@@ -334,7 +337,7 @@ impl Exit<'_> {
             match self.config.port(*index) {
                 Some(port) if self.home(port) == self.worker => self.local_copy(run, *index, port),
                 Some(_) => all_here = false,
-                None => self.lose(run.metas, *index, Reason::StalePort),
+                None => self.lose(run.metas, run.packets, *index, Reason::StalePort),
             }
         }
         if !all_here {
@@ -352,7 +355,8 @@ impl Exit<'_> {
                     && home != self.worker
                     && !self.crossing.carry(home, meta, packet, *index, None)
                 {
-                    self.lose(std::slice::from_mut(meta), *index, Reason::CrossingFull);
+                    let (meta, packet) = (std::slice::from_mut(meta), std::slice::from_ref(packet));
+                    self.lose(meta, packet, *index, Reason::CrossingFull);
                 }
             }
             self.crossing.depart(self.counters);
@@ -384,7 +388,7 @@ impl Exit<'_> {
     fn local_copy(&mut self, run: &mut Run<'_, '_>, index: PortIndex, port: &Port) {
         let meta = &run.metas[0];
         let Some(tags) = port.vlan.egress(&meta.vlan, &meta.tags) else {
-            return self.lose(run.metas, index, Reason::EgressVlan);
+            return self.lose(run.metas, run.packets, index, Reason::EgressVlan);
         };
         let longest = meta.payload_offset() + port.mtu as usize;
         let edit = edit_of(meta, port, tags);
@@ -394,7 +398,7 @@ impl Exit<'_> {
         }
         for (meta, packet) in run.metas.iter_mut().zip(run.packets) {
             if packet.len() > longest {
-                self.lose(std::slice::from_mut(meta), index, Reason::MtuExceeded);
+                self.lose(std::slice::from_mut(meta), std::slice::from_ref(packet), index, Reason::MtuExceeded);
             } else {
                 let checksum = checksum::finish(meta, packet, port.complete_checksums);
                 let one = One { packet, checksum, destination: meta.destination };
@@ -435,7 +439,7 @@ impl Exit<'_> {
     fn send(&mut self, copies: Copies<'_>, metas: &mut [Meta], index: PortIndex, port: &Port, edit: &Edit) {
         let Some(sent) = self.sides.send(port.device, copies, edit) else {
             self.dropped(index, Reason::TxDown, (copies.len() - metas.len()) as u64);
-            return self.lose(metas, index, Reason::TxDown);
+            return self.lose(metas, copies.packets, index, Reason::TxDown);
         };
         let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
         counters.tx_packets.add((copies.len() - sent.refused.len()) as u64);
@@ -447,18 +451,29 @@ impl Exit<'_> {
         }
         for (place, reason) in &sent.refused {
             match metas.get_mut(usize::from(*place)) {
-                Some(meta) => self.lose(std::slice::from_mut(meta), index, *reason),
+                Some(meta) => {
+                    let packet = &copies.packets[usize::from(*place)..][..1];
+                    self.lose(std::slice::from_mut(meta), packet, index, *reason);
+                }
                 None => self.dropped(index, *reason, 1),
             }
         }
+        if port.captures != 0 {
+            capture::left(copies, metas, &sent.refused, (index, port), edit, self);
+        }
     }
 
-    /// Copies of all these packets do not leave by the port.
+    /// Copies of all these packets do not leave by the port. (Of none, if there are no records.)
     #[cold]
-    fn lose(&mut self, metas: &mut [Meta], index: PortIndex, reason: Reason) {
+    fn lose(&mut self, metas: &mut [Meta], packets: &[Packet<'_>], index: PortIndex, reason: Reason) {
         self.lost = true;
         metas.iter_mut().for_each(|meta| meta.lost = Some(reason));
         self.dropped(index, reason, metas.len() as u64);
+        if let Some(port) = self.config.port(index)
+            && port.captures != 0
+        {
+            capture::lost(metas, packets, (index, port), reason, self);
+        }
     }
 
     #[cold]

@@ -12,6 +12,7 @@
 use crate::batch::Batch;
 use crate::config::{Device, Ingress, PortIndex, Snapshot};
 use crate::meta::{Fate, Meta};
+use crate::path::capture;
 use crate::path::egress::{Exit, targets};
 use crate::path::mirror::has_vlan;
 use crate::path::route::Room;
@@ -20,6 +21,7 @@ use crate::tap::{Cause, Outcome, Record, Vlan};
 use crate::wire::ethernet::ADDRESSES;
 use crate::wire::vlan::{self, TPID_8021Q, Tag};
 use shunt_ffi::Packet;
+use std::ops::Range;
 
 /// Writes records of the burst's packets, which came from `device`.
 #[inline]
@@ -38,19 +40,20 @@ pub fn run(batch: &Batch, packets: &[Packet<'_>], router: &Room, device: &Device
 /// Tells of the drop of a copy that another worker had sent here.
 #[cold]
 pub fn arrived(meta: &Meta, packet: &Packet<'_>, exit: &mut Exit<'_>) {
-    let config = exit.config;
-    if let Some(sampling) = sampling(config, meta.port)
-        && matches!(meta.fate, Fate::One(_))
-    {
-        let outcome = outcome(meta, packet, exit);
+    let Some(port) = exit.config.port(meta.port).filter(|_| matches!(meta.fate, Fate::One(_))) else { return };
+    let outcome = outcome(meta, packet, exit);
+    if port.captures != 0 {
+        capture::arrived(meta, packet, outcome, port.captures, exit);
+    }
+    if let Some(sampling) = &port.sampling {
         tell(record(meta, packet, outcome, exit), packet, sampling, exit);
     }
 }
 
 /// A burst at the end of the road.
-struct Burst<'b, 'p> {
-    metas: &'b [Meta],
-    packets: &'b [Packet<'p>],
+pub(super) struct Burst<'b, 'p> {
+    pub(super) metas: &'b [Meta],
+    pub(super) packets: &'b [Packet<'p>],
     router: &'b Room,
 }
 
@@ -66,9 +69,13 @@ impl Burst<'_, '_> {
 
     /// Looks at packets that came in by one port.
     #[inline(never)]
-    fn of_port(&self, places: std::ops::Range<usize>, exit: &mut Exit<'_>) {
+    fn of_port(&self, places: Range<usize>, exit: &mut Exit<'_>) {
         let config = exit.config;
-        let Some(sampling) = self.metas.get(places.start).and_then(|meta| sampling(config, meta.port)) else { return };
+        let Some(port) = self.metas.get(places.start).and_then(|meta| config.port(meta.port)) else { return };
+        if port.captures != 0 {
+            capture::came(self, places.clone(), port.captures, exit);
+        }
+        let Some(sampling) = port.sampling.as_deref() else { return };
         let Some(sampler) = sampling.samplers.get(usize::from(exit.worker)) else { return };
         sampler.pass(sampling.rate, places.len(), |place| {
             let place = places.start + place;
@@ -85,20 +92,28 @@ impl Burst<'_, '_> {
 
     /// Tells of what was dropped.
     #[cold]
-    fn drops(&self, places: std::ops::Range<usize>, sampling: &Sampling, exit: &mut Exit<'_>) {
-        let is_routed = |meta: &&Meta| matches!(meta.fate, Fate::Routed(_));
-        let mut routed = self.metas[..places.start].iter().filter(is_routed).count();
-        for place in places {
+    fn drops(&self, places: Range<usize>, sampling: &Sampling, exit: &mut Exit<'_>) {
+        for (place, routed) in self.routed(places) {
             let record = self.record(place, routed, exit);
             if matches!(record.outcome, Outcome::Dropped { .. }) {
                 tell(record, &self.packets[place], sampling, exit);
             }
-            routed += usize::from(is_routed(&&self.metas[place]));
         }
     }
 
+    /// Each place with the number of routed packets before it.
+    pub(super) fn routed(&self, places: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+        let is_routed = |meta: &&Meta| matches!(meta.fate, Fate::Routed(_));
+        let mut routed = self.metas[..places.start].iter().filter(is_routed).count();
+        places.map(move |place| {
+            let before = routed;
+            routed += usize::from(is_routed(&&self.metas[place]));
+            (place, before)
+        })
+    }
+
     /// The record of a packet; `routed` ones came before it.
-    fn record(&self, place: usize, routed: usize, exit: &mut Exit<'_>) -> Record {
+    pub(super) fn record(&self, place: usize, routed: usize, exit: &mut Exit<'_>) -> Record {
         let (meta, packet) = (&self.metas[place], &self.packets[place]);
         match meta.fate {
             Fate::Routed(port) => {
@@ -113,10 +128,6 @@ impl Burst<'_, '_> {
             }
         }
     }
-}
-
-fn sampling(config: &Snapshot, port: PortIndex) -> Option<&Sampling> {
-    config.port(port)?.sampling.as_deref()
 }
 
 fn tell(record: Record, packet: &Packet<'_>, sampling: &Sampling, exit: &mut Exit<'_>) {
