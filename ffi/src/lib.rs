@@ -19,6 +19,7 @@ mod link;
 pub mod loopback;
 pub mod netns;
 pub mod packet;
+pub mod pcap;
 mod pool;
 pub mod program;
 pub mod promiscuous;
