@@ -18,3 +18,9 @@ impl Clock {
         Instant(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
     }
 }
+
+/// What to add to [`Clock::now`] to have nanoseconds since 1970.
+pub fn epoch_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    (time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64).saturating_sub(Clock::start().now().0)
+}

@@ -3,6 +3,7 @@
 //! One thread does everything but forward packets: it serves the control socket, keeps the switch in line with the database
 //! ([`crate::reconcile`]), ages what was learned and refreshes statistics. The workers forward ([`crate::dataplane`]).
 
+use crate::capture::{Feed, Request};
 use crate::clock::Clock;
 use crate::commands::{self, Context, Exit};
 use crate::dataplane::{Dataplane, Stuck, Tuning};
@@ -18,6 +19,7 @@ use crate::rpc::{self, Daemon, Peer};
 use crate::sflow;
 use crate::state::State;
 use crate::store::Store;
+use serde::Deserialize;
 use serde_json::Value;
 use shunt_ffi::QueueOptions;
 use std::cell::RefCell;
@@ -261,6 +263,11 @@ impl Daemon for Frontend {
             self.dirty.notify_one();
         }
         answer
+    }
+
+    fn feed(&mut self, request: &Value) -> Result<Box<dyn rpc::Feed>, String> {
+        let request = Request::deserialize(request).map_err(|error| format!("capture: {error}"))?;
+        Ok(Box::new(Feed::begin(&self.state, &self.dirty, request)?))
     }
 
     fn committed(&mut self, peer: Peer) {

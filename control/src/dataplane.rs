@@ -6,6 +6,7 @@
 
 mod thread;
 
+use shunt_switch::capture::Capture;
 use shunt_switch::command::{self, Command, Event};
 use shunt_switch::config::{DeviceIndex, Snapshot};
 use shunt_switch::counters::{Counter, WorkerCounters};
@@ -271,6 +272,19 @@ impl Dataplane {
     pub fn come_past(&mut self) -> Result<(), Stuck> {
         self.send_all(|| Command::ComePast)?;
         self.each_answers(|event| matches!(event, Event::CamePast), drop)
+    }
+
+    /// Gives a worker its end of the capture of this number.
+    pub fn begin_capture(&mut self, worker: usize, number: u8, capture: Box<Capture>) -> Result<(), Stuck> {
+        self.send(worker, Command::Capture(number, capture))?;
+        self.workers[worker].shared.wake();
+        Ok(())
+    }
+
+    /// Takes the ends of the capture of this number away from all workers.
+    pub fn end_capture(&mut self, number: u8) -> Result<(), Stuck> {
+        self.send_all(|| Command::EndCapture(number))?;
+        self.each_answers(|event| matches!(event, Event::CaptureEnded(_)), drop)
     }
 
     /// Waits until each worker has sent an event that `is_answer`; the events before go to `other`.

@@ -189,6 +189,7 @@ impl Reconciler {
         self.failures.retain(|name, _| wishes.devices.contains_key(name) || wishes.internals.contains_key(name));
         changed |= self.apply_svis(&model, &touched).await;
         changed |= self.refresh_hosts(&model).await;
+        changed |= self.state.borrow_mut().captures.take_changed();
         if changed {
             self.install(&model, &touched)?;
         }

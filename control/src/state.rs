@@ -10,6 +10,7 @@ mod queues;
 pub mod router;
 mod snooping;
 
+use crate::capture::Captures;
 use crate::dataplane::{Dataplane, Stuck};
 use crate::directory::Directory;
 use crate::kernel::{Link, Prepared};
@@ -64,6 +65,8 @@ pub struct State {
     pub sflow: Sflow,
     /// Where other threads find the counters.
     pub directory: Arc<Directory>,
+    /// Captures of packets.
+    pub captures: Captures,
     placement: Placement,
     /// The placement is not that of all queues yet.
     misplaced: bool,
@@ -179,6 +182,7 @@ impl State {
             router: Router::default(),
             sflow: Sflow::default(),
             directory: Arc::default(),
+            captures: Captures::default(),
             port_numbers: Numbers::new(limits::PORTS_MAX),
             device_numbers: Numbers::new(limits::DEVICES_MAX),
             generation: 0,
@@ -255,6 +259,7 @@ impl State {
         self.generation += 1;
         let snapshot = Arc::new(self.compile(model, &mirrors));
         self.dataplane.install(&snapshot)?;
+        self.captures.installed(&mut self.dataplane)?;
         if held {
             self.dataplane.resume()?;
         }

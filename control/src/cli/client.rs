@@ -123,6 +123,12 @@ impl Client {
         self.send(&json!({"method": "echo", "params": [], "id": "alive"}))
     }
 
+    /// The connection, for what is no JSON; and what came of that already. Reads wait for ever.
+    pub fn into_stream(mut self) -> Result<(UnixStream, Vec<u8>), ClientError> {
+        self.stream.set_read_timeout(None).map_err(lost)?;
+        Ok((self.stream, std::mem::take(&mut self.input.bytes)))
+    }
+
     /// Forgets the notifications that have come so far.
     pub fn forget_notifications(&mut self) {
         self.notes.clear();

@@ -5,7 +5,7 @@ use super::commands::{Context, Stop, bridge, database, legacy, neighbor, port, r
 use super::grammar::{Command, Invocation};
 use super::needs::Needs;
 use super::program::Program;
-use super::{brctl, docker, drops, flows, top, watch};
+use super::{brctl, capture, docker, drops, flows, top, watch};
 
 /// Adds the tables and columns that a command reads to what is fetched before it runs.
 pub type NeedsFn = fn(&mut Needs, &Command) -> Result<(), Stop>;
@@ -227,6 +227,7 @@ pub static COMMANDS: &[Spec] = &[
     tool!("watch", 0, "[TABLE|BRIDGE]...", watch::run, "print every change as it happens, until interrupted"),
     tool!("flows", 0, "[--top[=N]] [--watch [--above=RATE]]", flows::run, "print the greatest flows by sampled traffic; with --watch those above a rate (10M), as they begin and end"),
     tool!("top", 0, "[-i SECONDS] [-b]", top::run, "show ports, rates, drops and workers until q is pressed; -b prints them once"),
+    tool!("capture", 1, "PORT|BRIDGE [-w FILE|-] [--filter EXPR] [--in|--out|--drops] [-c N] [--snaplen N]", capture::run, "show or write (pcapng) packets and what becomes of them, until interrupted"),
     tool!("brctl", 0, "COMMAND [ARG]...", brctl::run, "the commands of the Linux bridge's tool: addbr delbr addif delif show showmacs setageing"),
     tool!("docker", 0, "COMMAND [ARG]...", docker::run, "connect containers, as ovs-docker does: add-port del-port del-ports set-vlan"),
 

@@ -10,7 +10,7 @@ use super::lock::Locks;
 use super::message::{self, Message};
 use super::methods;
 use super::monitor::Monitor;
-use super::{Daemon, GROUP_BYTES_MAX, GROUP_MAX, PER_SESSION_MAX, Peer, QUEUE_BUSY, QUEUE_MAX, server_database};
+use super::{Daemon, Feed, GROUP_BYTES_MAX, GROUP_MAX, PER_SESSION_MAX, Peer, QUEUE_BUSY, QUEUE_MAX, server_database};
 use crate::database::{Database, Delta};
 use crate::schema::vswitch;
 use crate::store::{Reply, Request, Store};
@@ -43,6 +43,8 @@ pub(super) struct Session {
     output: VecDeque<u8>,
     pub(super) monitors: Vec<Monitor>,
     pub(super) waiting: Vec<Waiting>,
+    /// What the connection carries from now on.
+    pub(super) feed: Option<Box<dyn Feed>>,
     /// Nothing more is read; the connection ends when the output is out.
     ending: bool,
     /// The client does not read; the connection ends now.
@@ -127,6 +129,7 @@ impl Hub {
             output: VecDeque::new(),
             monitors: Vec::new(),
             waiting: Vec::new(),
+            feed: None,
             ending: false,
             dead: false,
             wake,
@@ -141,6 +144,12 @@ impl Hub {
         for (name, owner) in self.locks.forget(id) {
             self.tell_lock("locked", &name, owner);
         }
+    }
+
+    /// What the client is to get from now on, once it has its replies.
+    pub fn take_feed(&mut self, id: SessionId) -> Option<Box<dyn Feed>> {
+        let session = self.sessions.get_mut(&id).filter(|session| session.output.is_empty())?;
+        session.feed.take()
     }
 
     /// Number of sessions.
@@ -158,7 +167,7 @@ impl Hub {
     /// Handles one request of a client; `false` if there is none, or if it must read its replies first.
     pub fn step(&mut self, id: SessionId, now: Instant) -> bool {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
-        if session.ending || session.dead || session.output.len() > QUEUE_BUSY {
+        if session.ending || session.dead || session.feed.is_some() || session.output.len() > QUEUE_BUSY {
             return false;
         }
         let (message, length) = match session.input.next_object() {

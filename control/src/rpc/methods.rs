@@ -60,6 +60,7 @@ impl Hub {
                 [Value::Bool(_)] => Ok(json!({})),
                 _ => Err(syntax("set_db_change_aware: true or false parameter expected", params)),
             },
+            "capture" => self.feed(session, &params),
             "convert" => self.convert(&params),
             "cancel" => Err(json!("unknown method")),
             _ => self.command(method, &params, now),
@@ -281,6 +282,16 @@ impl Hub {
                 Ok(json!({"locked": true}))
             }
         }
+    }
+
+    /// The connection carries packets from now on.
+    fn feed(&mut self, session: SessionId, params: &[Value]) -> Result<Value, Failure> {
+        let [request] = params else { return Err(invalid(params)) };
+        let feed = self.daemon.borrow_mut().feed(request).map_err(Value::from)?;
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.feed = Some(feed);
+        }
+        Ok(json!({}))
     }
 
     /// Anything else with string parameters is a run-time command of the daemon.

@@ -9,6 +9,7 @@
 
 use serde_json::Value;
 
+mod feed;
 mod frame;
 mod hub;
 mod lock;
@@ -50,11 +51,25 @@ pub struct Peer {
     pub pid: Option<i32>,
 }
 
+/// Octets that do not end until the client goes: a capture.
+pub trait Feed {
+    /// Appends what there is; only called when the client has taken what there was. False if it is over.
+    fn take(&mut self, output: &mut Vec<u8>) -> bool;
+
+    /// The client wants no more: appends the end.
+    fn end(&mut self, output: &mut Vec<u8>);
+}
+
 /// What the protocol server needs from the daemon; everything runs on one thread.
 pub trait Daemon {
     /// A run-time command such as `fdb/show br0`. `Ok` is the result (a string for text output), `Err` one line for the
     /// user.
     fn command(&mut self, name: &str, args: &[String]) -> Result<Value, String>;
+
+    /// A client asks for a feed: from then on its connection carries that and nothing else.
+    fn feed(&mut self, _request: &Value) -> Result<Box<dyn Feed>, String> {
+        Err("there are no feeds here".to_owned())
+    }
 
     /// A client's transaction changed the configuration; it is durable and replied to. Must not block.
     fn committed(&mut self, peer: Peer);

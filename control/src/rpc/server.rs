@@ -1,5 +1,6 @@
 //! How do bytes move between the sockets and the sessions?
 
+use super::feed;
 use super::hub::{Hub, SessionId};
 use super::{CONNECTIONS_MAX, Daemon, Peer};
 use crate::store::Store;
@@ -162,6 +163,10 @@ async fn converse(stream: &UnixStream, hub: &RefCell<Hub>, id: SessionId, wake: 
         write_some(stream, hub, id)?;
         if hub.borrow().is_over(id) {
             return Ok(());
+        }
+        let feed = hub.borrow_mut().take_feed(id);
+        if let Some(feed) = feed {
+            return feed::run(stream, feed).await;
         }
         let stepped = hub.borrow_mut().step(id, Instant::now().into_std());
         // A client that does not wait for replies shares the sync with itself.

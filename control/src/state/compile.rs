@@ -74,6 +74,11 @@ impl State {
     pub(super) fn compile(&self, model: &Model, mirrors: &BTreeMap<String, Vec<MirrorConfig>>) -> Snapshot {
         let (devices, ports) = (self.compiled.devices.clone(), self.compiled.ports.clone());
         let mut snapshot = Snapshot { generation: self.generation, devices, ports, ..Snapshot::default() };
+        for (name, port) in &self.ports {
+            if let Some(Some(compiled)) = snapshot.ports.get_mut(usize::from(port.index.0)) {
+                compiled.captures = self.captures.bits(name, &port.bridge);
+            }
+        }
         let own_mirrors = |name| mirrors.get(name).map_or(&[][..], Vec::as_slice);
         let mirrors: Vec<_> = (0..)
             .zip(self.bridges.keys())
