@@ -251,10 +251,8 @@ impl State {
         self.recompile(model, touched, &removed);
         let mirrors = self.mirrors.resolve(model, &self.ports, self.dataplane.cores().len());
         // Now numbers of ports still mean what they meant.
-        if self.sflow.is_on() {
-            self.sflow.collect(&mut self.dataplane, &self.router);
-            self.sflow.send(std::time::Instant::now());
-        }
+        self.sflow.collect(&mut self.dataplane, &self.router);
+        self.sflow.send(std::time::Instant::now());
         self.sflow.update(model, &self.ports, self.dataplane.cores().len());
         self.generation += 1;
         let snapshot = Arc::new(self.compile(model, &mirrors));

@@ -89,17 +89,15 @@ impl Batch {
         for (i, meta) in all.iter().enumerate() {
             packets += 1;
             octets += u64::from(meta.len);
-            // What goes to one port is to one station.
-            if !matches!(meta.fate, Fate::One(_) | Fate::Routed(_)) {
+            if !matches!(meta.fate, Fate::One(_) | Fate::Routed(_) | Fate::Flood | Fate::Snooped(_)) {
+                dropped += 1;
+                // No step leaves a packet undecided; should one, it has gone nowhere.
+                debug_assert_ne!(meta.fate, Fate::Open, "a packet without a fate");
+                let reason = if let Fate::Dropped(reason) = meta.fate { reason } else { Reason::NoPort };
                 let counters = port_counters(config, meta.port, worker, unattributed);
+                counters.dropped(reason, 1);
+                // Of what goes on, the way out knows what is to groups.
                 counters.received_to(meta.destination);
-                if !matches!(meta.fate, Fate::Flood | Fate::Snooped(_)) {
-                    dropped += 1;
-                    // No step leaves a packet undecided; should one, it has gone nowhere.
-                    debug_assert_ne!(meta.fate, Fate::Open, "a packet without a fate");
-                    let reason = if let Fate::Dropped(reason) = meta.fate { reason } else { Reason::NoPort };
-                    counters.dropped(reason, 1);
-                }
             }
             // Packets of one queue mostly belong to one port: add to its counters once for all of them.
             if all.get(i + 1).is_none_or(|next| next.port != meta.port) {

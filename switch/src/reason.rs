@@ -221,7 +221,7 @@ mod tests {
             assert!(seen.insert(reason.name()), "{} twice", reason.name());
             assert!(reason.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
             for text in [reason.text(), reason.likely_cause(), reason.remedy()] {
-                assert!(text.ends_with('.') && !text.contains(['|', '\n']), "{text:?}");
+                assert!(text.ends_with(['.', '?']) && !text.contains(['|', '\n']), "{text:?}");
             }
         }
     }

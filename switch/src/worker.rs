@@ -112,8 +112,9 @@ impl Worker {
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
         let (listeners, router) = (&mut self.listeners, &mut self.router);
         let (tap, captures) = (&mut self.tap, &mut self.captures);
+        let (worker, lost, to_groups) = (self.index, false, false);
         let mut exit =
-            Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, captures, now, lost: false };
+            Exit { config, worker, sides, crossing, counters, listeners, tap, captures, now, lost, to_groups };
         let queues = if self.held { &mut [] } else { &mut self.queues[..] };
         for Queue { device, side, .. } in queues {
             if !rx::run(&mut **side, counters) {
@@ -268,8 +269,9 @@ impl Worker {
         let (sides, crossing) = (&mut self.sides, &mut self.crossing);
         let (config, counters) = (&*self.config, &*self.counters);
         let (listeners, tap, captures) = (&mut self.listeners, &mut self.tap, &mut self.captures);
+        let (worker, lost, to_groups) = (self.index, false, false);
         let mut exit =
-            Exit { config, worker: self.index, sides, crossing, counters, listeners, tap, captures, now, lost: false };
+            Exit { config, worker, sides, crossing, counters, listeners, tap, captures, now, lost, to_groups };
         let workers = exit.crossing.workers();
         egress::arrivals(&mut exit, CROSSING_RING * workers);
     }

@@ -213,7 +213,9 @@ impl Sflow {
     pub fn told(&mut self, record: &Record, header: &[u8], router: &Router) {
         let Some(input) = self.known.get(&record.port) else { return };
         let ifindex = |port: PortIndex| self.known.get(&port).map_or(0, |known| known.ifindex);
-        let Some(agent) = self.agents.get_mut(&*input.bridge) else { return };
+        // What workers told before they knew that nobody listens any more is no longer of interest.
+        let agent = self.agents.get_mut(&*input.bridge).filter(|agent| agent.active.is_some());
+        let Some(agent) = agent else { return };
         let output = match record.outcome {
             Outcome::Sent(port) | Outcome::Dropped { port, .. } => ifindex(port),
             Outcome::Flooded(_) => 0,

@@ -24,6 +24,7 @@ use crate::wire::vlan::{TPID_8021Q, Tag};
 use arrayvec::ArrayVec;
 use shunt_ffi::Packet;
 use std::mem::discriminant;
+use std::slice::{from_mut, from_ref};
 
 /// The transmitting sides of one worker, by device.
 pub struct Sides {
@@ -113,6 +114,8 @@ pub struct Exit<'a> {
     pub now: Instant,
     /// Packets were dropped since this was last looked at: see [`Meta::lost`] and [`Meta::fate`].
     pub lost: bool,
+    /// Packets in hand may be to groups: what leaves is counted by its destination.
+    pub to_groups: bool,
 }
 
 /// The form of a mirror's copy.
@@ -237,7 +240,7 @@ impl<'r, 'p> Run<'r, 'p> {
     fn one(meta: &'r mut Meta, packet: &'p Packet<'p>, room: &'r mut Room) -> Self {
         room.clear();
         let (longest, is_unfinished) = (packet.len(), meta.unfinished != Unfinished::None);
-        let (metas, packets) = (std::slice::from_mut(meta), std::slice::from_ref(packet));
+        let (metas, packets) = (from_mut(meta), from_ref(packet));
         Self { metas, packets, longest, is_unfinished, room }
     }
 
@@ -289,10 +292,16 @@ fn to_listeners(run: &mut Run<'_, '_>, exit: &mut Exit<'_>) {
 /// Copies to the ports. If there are none, the packets are dropped for the reason `nobody`.
 #[inline]
 fn copy_to(run: &mut Run<'_, '_>, ports: &[PortIndex], nobody: Reason, exit: &mut Exit<'_>) {
+    exit.to_groups = run.metas.iter().any(|meta| meta.destination.is_group());
     exit.copy(run, ports);
     if ports.is_empty() {
         run.metas.iter_mut().for_each(|meta| meta.fate = Fate::Dropped(nobody));
+    } else if exit.to_groups {
+        let worker = exit.worker.into();
+        let counters = port_counters(exit.config, run.metas[0].port, worker, &exit.counters.unattributed);
+        run.metas.iter().for_each(|meta| counters.received_to(meta.destination));
     }
+    exit.to_groups = false;
 }
 
 /// Sends the copies that other workers left to this one. Returns how many packets came over.
@@ -315,6 +324,7 @@ impl Exit<'_> {
         let packet = Packet::contiguous(parcel.octets());
         let mut room = Room::default();
         let run = &mut Run::one(&mut meta, &packet, &mut room);
+        self.to_groups = run.metas[0].destination.is_group();
         for index in &parcel.ports {
             match (self.config.port(*index), &parcel.form) {
                 (Some(port), None) => self.local_copy(run, *index, port),
@@ -355,7 +365,7 @@ impl Exit<'_> {
                     && home != self.worker
                     && !self.crossing.carry(home, meta, packet, *index, None)
                 {
-                    let (meta, packet) = (std::slice::from_mut(meta), std::slice::from_ref(packet));
+                    let (meta, packet) = (from_mut(meta), from_ref(packet));
                     self.lose(meta, packet, *index, Reason::CrossingFull);
                 }
             }
@@ -398,11 +408,11 @@ impl Exit<'_> {
         }
         for (meta, packet) in run.metas.iter_mut().zip(run.packets) {
             if packet.len() > longest {
-                self.lose(std::slice::from_mut(meta), std::slice::from_ref(packet), index, Reason::MtuExceeded);
+                self.lose(from_mut(meta), from_ref(packet), index, Reason::MtuExceeded);
             } else {
                 let checksum = checksum::finish(meta, packet, port.complete_checksums);
                 let one = One { packet, checksum, destination: meta.destination };
-                self.send(one.copies(), std::slice::from_mut(meta), index, port, &edit);
+                self.send(one.copies(), from_mut(meta), index, port, &edit);
             }
         }
     }
@@ -444,17 +454,14 @@ impl Exit<'_> {
         let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
         counters.tx_packets.add((copies.len() - sent.refused.len()) as u64);
         counters.tx_bytes.add(sent.octets);
-        if metas.first().is_some_and(|meta| matches!(meta.fate, Fate::Flood | Fate::Snooped(_))) {
-            let refused = |place: usize| sent.refused.iter().any(|(one, _)| usize::from(*one) == place);
-            let left = metas.iter().enumerate().filter(|(place, _)| !refused(*place));
+        if self.to_groups {
+            let refused = |place: u8| sent.refused.iter().any(|(one, _)| *one == place);
+            let left = (0..).zip(metas.iter()).filter(|(place, _)| !refused(*place));
             left.for_each(|(_, meta)| counters.sent_to(meta.destination));
         }
         for (place, reason) in &sent.refused {
             match metas.get_mut(usize::from(*place)) {
-                Some(meta) => {
-                    let packet = &copies.packets[usize::from(*place)..][..1];
-                    self.lose(std::slice::from_mut(meta), packet, index, *reason);
-                }
+                Some(meta) => self.lose(from_mut(meta), &copies.packets[usize::from(*place)..][..1], index, *reason),
                 None => self.dropped(index, *reason, 1),
             }
         }
