@@ -10,7 +10,7 @@ use shunt_switch::config::PortIndex;
 use shunt_switch::counters::PortTotals;
 use shunt_switch::reason::Reason;
 use shunt_switch::table::guard::{GuardConfig, MacLimits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -32,8 +32,12 @@ fn strict() -> GuardConfig {
     }
 }
 
-/// The limits of a port and its interface, and what is wrong with the values.
-pub fn read(port: RowRef<'_>, interface: RowRef<'_>) -> (GuardConfig, Option<String>) {
+/// The limits of a port and its interface, and what is wrong with the values. Senders are held to the `hosts` behind it, if it has such.
+pub fn read(
+    port: RowRef<'_>,
+    interface: RowRef<'_>,
+    hosts: Option<&BTreeSet<IpAddr>>,
+) -> (GuardConfig, Option<String>) {
     let name = port.get("name").as_str().unwrap_or_default();
     let other = port.get("other_config");
     let mut problems = Vec::new();
@@ -75,6 +79,13 @@ pub fn read(port: RowRef<'_>, interface: RowRef<'_>) -> (GuardConfig, Option<Str
                 "other_config:allowed-addresses of port {name} has {wrong:?}: write addresses or networks with commas between, \
                  such as 10.1.1.5,2001:db8::/64"
             )),
+        }
+    }
+    if let Some(hosts) = hosts {
+        config.sources.extend(hosts.iter().map(|host| IpNet::from(*host)));
+        if config.sources.is_empty() {
+            // None of what is listed is an address: then nobody may speak.
+            config.sources.push(IpNet::from(IpAddr::from([0; 4])));
         }
     }
     let column = |column: &str| interface.get(column).as_integer().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);

@@ -3,6 +3,7 @@
 //! A value that the schema allows but the switch cannot do (an unknown interface type, a bond) becomes a [`Wanted::refused`]
 //! text on that interface, and from there its `error` column: one bad row never stops the others.
 
+pub mod hosts;
 pub mod router;
 mod rows;
 
@@ -13,6 +14,7 @@ use router::{Rows, StaticNeighbour, StaticRoute, Svi};
 use shunt_switch::table::guard::GuardConfig;
 use shunt_switch::table::vlan::{Mode, VlanConfig};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -37,6 +39,10 @@ pub struct Model {
     pub svis: BTreeSet<String>,
     /// By interface name: why an SVI that makes sense cannot be applied beside others, and what to do.
     pub conflicts: BTreeMap<String, String>,
+    /// By name of an interface with `hosts`: the SVI that serves them, or why none does.
+    pub hosts: BTreeMap<String, Result<String, String>>,
+    /// Routes to such hosts, among `routes`.
+    host_routes: BTreeSet<Uuid>,
     /// Static routes.
     pub routes: Rows<StaticRoute>,
     /// Static neighbours.
@@ -131,6 +137,8 @@ pub struct Interface {
     pub mac: Option<[u8; 6]>,
     /// The interface of the router that it is, if it is one.
     pub svi: Option<Svi>,
+    /// `options:host-addresses`: those behind it have nothing else, and reach the router only.
+    pub hosts: Option<BTreeSet<IpAddr>>,
     /// `ofport_request`.
     pub ofport_request: Option<u16>,
     /// The `ofport` that it had before a restart.

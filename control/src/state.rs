@@ -114,6 +114,7 @@ pub struct Port {
     /// Its VLANs.
     pub vlan: VlanPolicy,
     protected: bool,
+    hosts_only: bool,
 }
 
 /// Limits of a port, and the same at work.
@@ -416,6 +417,7 @@ impl Port {
             guard: Guards::new(&GuardConfig::default()),
             vlan: VlanPolicy::default(),
             protected: false,
+            hosts_only: false,
         }
     }
 }

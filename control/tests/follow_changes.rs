@@ -26,6 +26,8 @@ enum Change {
     Tag(usize, u16),
     Retype(usize, &'static str),
     Affinity(usize, bool),
+    /// With a host's addresses behind it, or none.
+    Hosts(usize, bool),
     Mirror(usize, u8),
     /// What the daemon itself writes.
     Number(usize, i64),
@@ -47,6 +49,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (name.clone(), 0..3_u16).prop_map(|(name, tag)| Change::Tag(name, tag)),
         2 => (name.clone(), kind()).prop_map(|(name, kind)| Change::Retype(name, kind)),
         1 => (name.clone(), any::<bool>()).prop_map(|(name, on)| Change::Affinity(name, on)),
+        2 => (name.clone(), any::<bool>()).prop_map(|(name, on)| Change::Hosts(name, on)),
         1 => (name.clone(), bridge).prop_map(|(name, bridge)| Change::Mirror(name, bridge)),
         1 => (name.clone(), 1..4_i64).prop_map(|(name, number)| Change::Number(name, number)),
         1 => (1..4_u8).prop_map(Change::Mask),
@@ -102,6 +105,14 @@ fn operations(change: &Change) -> Vec<Value> {
         Change::Affinity(name, on) => {
             let pairs = if on { vec![["pmd-rxq-affinity", "0:1"]] } else { vec![] };
             vec![update("Interface", name, json!({"other_config": ["map", pairs]}))]
+        }
+        Change::Hosts(name, on) => {
+            let pairs = if on {
+                vec![["host-addresses".to_owned(), format!("10.0.0.{name},2001:db8::{name}")]]
+            } else {
+                vec![]
+            };
+            vec![update("Interface", name, json!({"options": ["map", pairs]}))]
         }
         Change::Mirror(name, bridge) => {
             let row = json!({"name": "m", "select_src_port": uuid(1, name)});

@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// A bridge with a port whose `other_config` is this, and whose interface has these columns beside its name.
 fn model(other_config: &[(&str, &str)], interface: Value, mirror: Value) -> Model {
+    Model::read(store(other_config, interface, mirror).database(), |_| true)
+}
+
+fn store(other_config: &[(&str, &str)], interface: Value, mirror: Value) -> Store {
     let mut store = Store::in_memory(vswitch::schema());
     let pairs: Vec<_> = other_config.iter().map(|(key, value)| json!([key, value])).collect();
     let mut row = interface;
@@ -38,7 +42,7 @@ fn model(other_config: &[(&str, &str)], interface: Value, mirror: Value) -> Mode
         }
         Reply::Waiting(_) => panic!("it waits"),
     }
-    Model::read(store.database(), |_| true)
+    store
 }
 
 fn port(other_config: &[(&str, &str)]) -> Interface {
@@ -115,6 +119,47 @@ fn what_makes_no_sense_is_said_and_off() {
     assert_eq!(read.guard, strict, "what strict says stays");
     let problem = read.problem.expect("a problem");
     assert!(problem.contains("mac-limit=x") && problem.contains("storm-unknown-pps=y"), "{problem}");
+}
+
+/// Of `host-addresses`: who serves them, their guard, and what is wrong.
+#[test]
+fn hosts_are_served_by_the_own_interface_of_their_bridge() {
+    let own = json!([
+        {"op": "insert", "table": "Interface", "uuid-name": "l", "row": {"name": "br0", "type": "internal"}},
+        {"op": "insert", "table": "Port", "uuid-name": "lp", "row": {"name": "br0", "interfaces": ["named-uuid", "l"]}},
+        {"op": "mutate", "table": "Bridge", "where": [], "mutations": [["ports", "insert", ["named-uuid", "lp"]]]},
+    ]);
+    let read = |listed: &str, operations: &Value| {
+        let row = json!({"options": ["map", [["host-addresses", listed]]]});
+        let mut store = store(&[], row, Value::Null);
+        store.transact(operations.as_array().expect("operations"), Duration::ZERO, &|_| true);
+        Model::read(store.database(), |_| true)
+    };
+    let good = read("10.9.0.7/32, 2001:db8:9::7", &own);
+    assert_eq!(good.hosts["p0"].as_deref(), Ok("br0"));
+    assert!(good.svi("br0").is_some() && good.interfaces["p0"].problem.is_none());
+    let served = good.served_by("br0");
+    assert!(served.is_alone && served.hosts.len() == 2, "{served:?}");
+    let allowed: Vec<_> = good.interfaces["p0"].guard.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.9.0.7/32", "2001:db8:9::7/128"]);
+    let routes: Vec<_> = good.routes.values().flatten().map(|route| route.prefix.to_string()).collect();
+    assert_eq!(routes, ["2001:db8:9::7/128"]);
+    let alone = read("10.9.0.7", &json!([]));
+    let error = alone.hosts["p0"].as_ref().expect_err("no gateway");
+    assert!(error.contains("VLAN 0 of br0 has no SVI"), "{error}");
+    for (listed, wrong) in [
+        ("10.9.0.0/24", "10.9.0.0/24 is a network: give single addresses, as 10.9.0.0/32"),
+        ("224.0.0.1", "224.0.0.1 is a multicast address"),
+        ("fe80::7", "fe80::7 is link-local"),
+        ("10.9.0.7,10.9.0.7", "10.9.0.7 is there twice"),
+        ("ten", "\"ten\" is not an IP address"),
+        ("", "it has no address"),
+    ] {
+        let bad = read(listed, &own);
+        let problem = bad.interfaces["p0"].problem.clone().expect("a problem");
+        assert!(problem.contains("options:host-addresses of p0") && problem.contains(wrong), "{problem}");
+        assert!(!bad.interfaces["p0"].guard.sources.is_empty(), "nobody may speak whose address is not known");
+    }
 }
 
 #[test]

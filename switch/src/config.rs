@@ -135,6 +135,8 @@ pub struct Port {
     pub complete_checksums: bool,
     /// Does not talk to other protected ports.
     pub protected: bool,
+    /// Talks to interfaces of the router only.
+    pub hosts_only: bool,
     /// Limits on what comes in by it, if there are any.
     pub guard: Option<Arc<Guard>>,
     /// How many packets that came in by it may go to the kernel because they cannot be routed here; none: as many as
@@ -150,6 +152,15 @@ pub struct Port {
     pub interface: Option<InterfaceIndex>,
     /// One block for each worker, in worker order.
     pub counters: Arc<[PortCounters]>,
+}
+
+impl Port {
+    /// May packets that came in by it leave by port `to`, as far as protection goes?
+    #[inline]
+    pub fn may_reach(&self, to: &Port) -> bool {
+        let is_open = |port: &Port, other: &Port| !port.hosts_only || other.interface.is_some();
+        !(self.protected && to.protected) && is_open(self, to) && is_open(to, self)
+    }
 }
 
 /// What packets are routed by. The tables are shared by all workers and all snapshots.

@@ -77,6 +77,8 @@ pub struct PortSpec {
     pub complete_checksums: bool,
     /// It does not talk to other such ports.
     pub protected: bool,
+    /// Talks to interfaces of the router only.
+    pub hosts_only: bool,
     /// Its limits.
     pub guard: GuardConfig,
     /// What is wanted to be known of its packets.
@@ -101,6 +103,7 @@ impl Default for PortSpec {
             mtu: FRAME_MAX as u32,
             complete_checksums: false,
             protected: false,
+            hosts_only: false,
             guard: GuardConfig::default(),
             sampling: None,
             captures: 0,
@@ -211,6 +214,7 @@ impl Scene {
                     mtu: spec.mtu,
                     complete_checksums: spec.complete_checksums,
                     protected: spec.protected,
+                    hosts_only: spec.hosts_only,
                     guard: Guard::new(&spec.guard).map(Arc::new),
                     exceptions: spec.guard.exceptions().map(Arc::new),
                     mirror: mirror::Role::default(),

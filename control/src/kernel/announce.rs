@@ -7,13 +7,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use shunt_ffi::host;
 
+use super::ask::ask;
 use super::{Kernel, Link};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -73,38 +73,6 @@ fn own_address(answer: &RouteNetlinkMessage, ifindex: u32) -> Option<IpAddr> {
     let any =
         || find(|attribute| if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None });
     local.or_else(any).filter(|address| !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()))
-}
-
-/// Asks the kernel about the calling thread's namespace, and waits for the answers; it looks only at what the question names.
-fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.set_netlink_get_strict_chk(true)?;
-    let mut request = NetlinkMessage::from(question);
-    request.header.flags = NLM_F_REQUEST | flags;
-    request.finalize();
-    let mut octets = vec![0; request.buffer_len()];
-    request.serialize(&mut octets);
-    socket.send(&octets, 0)?;
-    let mut answers = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = &datagram[..];
-        while !rest.is_empty() {
-            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
-            let length = (answer.header.length as usize).next_multiple_of(4);
-            rest = rest.get(length..).unwrap_or_default();
-            match answer.payload {
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                _ => return Ok(answers),
-            }
-        }
-        if flags & NLM_F_DUMP == 0 {
-            return Ok(answers);
-        }
-    }
 }
 
 /// An ARP request of `address` for itself.

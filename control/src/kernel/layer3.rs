@@ -17,6 +17,7 @@ use rtnetlink::packet_route::route::{
     RouteType, RouteVia,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -25,6 +26,30 @@ pub const PROTOCOL: u8 = 83;
 
 /// The metric that IPv6 gives a route which asks for 0 (IP6_RT_PRIO_USER).
 pub const METRIC_V6: u32 = 1024;
+
+/// An address of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// With the length of its network's prefix.
+    pub net: IpNet,
+    /// The other end, of a link to one host.
+    pub peer: Option<IpAddr>,
+}
+
+impl From<IpNet> for Address {
+    fn from(net: IpNet) -> Self {
+        Self { net, peer: None }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(peer) => write!(f, "{} peer {peer}", self.net),
+            None => write!(f, "{}", self.net),
+        }
+    }
+}
 
 /// A route to put into the main table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,16 +79,16 @@ pub struct WantedHop {
 
 impl Kernel {
     /// The addresses of ours that there are, by device.
-    pub async fn own_addresses(&self) -> Result<Vec<(u32, IpNet)>, Error> {
+    pub async fn own_addresses(&self) -> Result<Vec<(u32, Address)>, Error> {
         self.addresses_that(is_own_address).await
     }
 
     /// All addresses that there are, by device.
-    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, Error> {
+    pub async fn addresses(&self) -> Result<Vec<(u32, Address)>, Error> {
         self.addresses_that(|_| true).await
     }
 
-    async fn addresses_that(&self, is_wanted: impl Fn(&AddressMessage) -> bool) -> Result<Vec<(u32, IpNet)>, Error> {
+    async fn addresses_that(&self, is_wanted: impl Fn(&AddressMessage) -> bool) -> Result<Vec<(u32, Address)>, Error> {
         let action = || "list the addresses".to_owned();
         let all = in_time(action, self.handle.address().get().execute().try_collect::<Vec<_>>()).await?;
         let all = all.map_err(|error| Error::from_netlink(action(), "all devices", error))?;
@@ -72,10 +97,14 @@ impl Kernel {
     }
 
     /// Gives the device an address, without asking whether somebody else has it: that of a gateway may be on several hosts.
-    pub async fn add_address(&self, ifindex: u32, device: &str, net: IpNet) -> Result<(), Error> {
-        let action = || format!("add the address {net} to {device}");
+    pub async fn add_address(&self, ifindex: u32, device: &str, address: Address) -> Result<(), Error> {
+        let action = || format!("add the address {address} to {device}");
+        let net = address.net;
         let mut request = self.handle.address().add(ifindex, net.addr(), net.prefix_len());
         let attributes = &mut request.message_mut().attributes;
+        if let Some(peer) = address.peer {
+            *attributes = vec![AddressAttribute::Local(net.addr()), AddressAttribute::Address(peer)];
+        }
         attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
         if matches!(net, IpNet::V6(_)) {
             attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
@@ -85,13 +114,15 @@ impl Kernel {
     }
 
     /// Takes an address away. One that is gone already is no error.
-    pub async fn delete_address(&self, ifindex: u32, device: &str, net: IpNet) -> Result<(), Error> {
-        let action = || format!("remove the address {net} from {device}");
+    pub async fn delete_address(&self, ifindex: u32, device: &str, address: Address) -> Result<(), Error> {
+        let action = || format!("remove the address {address} from {device}");
+        let net = address.net;
         let mut message = AddressMessage::default();
         message.header.index = ifindex;
         message.header.prefix_len = net.prefix_len();
         message.header.family = family(net.addr());
         message.attributes.push(AddressAttribute::Local(net.addr()));
+        message.attributes.extend(address.peer.map(AddressAttribute::Address));
         let answer = in_time(action, self.handle.address().del(message).execute()).await?;
         gone(done(action(), format!("see `ip address show dev {device}`"), answer))
     }
@@ -228,18 +259,13 @@ fn is_own_address(message: &AddressMessage) -> bool {
     message.attributes.iter().any(is_own)
 }
 
-fn address_of(message: &AddressMessage) -> Option<IpNet> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let any = || {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    };
-    IpNet::new(local.or_else(any)?, message.header.prefix_len).ok()
+/// What it tells of.
+pub(super) fn address_of(message: &AddressMessage) -> Option<Address> {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    let local = find(|attribute| if let AddressAttribute::Local(address) = attribute { Some(*address) } else { None });
+    let any = find(|attribute| if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None });
+    let net = IpNet::new(local.or(any)?, message.header.prefix_len).ok()?;
+    Some(Address { net, peer: any.filter(|other| *other != net.addr()) })
 }
 
 fn neighbour_message(ifindex: u32, address: IpAddr) -> NeighbourMessage {

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use shunt_ffi::Promiscuous;
 
 mod announce;
+mod ask;
 mod container;
 mod error;
 mod features;
@@ -30,10 +31,11 @@ mod routes;
 mod speed;
 mod vrf;
 
+pub use ask::{Neighbour, addresses, neighbours};
 pub use container::{Cidr, Inside};
 pub use error::Error;
 pub use internal::{Internal, switch_end};
-pub use layer3::{METRIC_V6, PROTOCOL, WantedHop, WantedRoute};
+pub use layer3::{Address, METRIC_V6, PROTOCOL, WantedHop, WantedRoute};
 pub use link::{Kind, Link, Peer, Statistics, Xdp, XdpMode};
 pub use links::{EVENT_BUFFER_BYTES, Links};
 pub use prepare::{PrepareError, Prepared};

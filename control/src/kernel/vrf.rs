@@ -142,6 +142,16 @@ fn requests_in(namespace: &File) -> Result<Kernel, Error> {
     inside(namespace, Kernel::requests)
 }
 
+/// Runs `work` in the namespace of a VRF, or, without one, here.
+///
+/// # Errors
+/// In words, if there is no such namespace.
+pub(super) fn in_vrf<T: Send>(vrf: Option<&str>, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+    let Some(name) = vrf else { return Ok(work()) };
+    let (file, _) = open(&Path::new(FOLDER).join(name)).map_err(|error| error.to_string())?;
+    netns::run_in(file.as_fd(), work).map_err(|error| error.to_string())
+}
+
 /// Runs `work`, which may open sockets, in another namespace.
 fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     let runtime = tokio::runtime::Handle::current();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub type VrfName = Option<String>;
 
 /// How many packets a second may go to the kernel because the workers cannot route them, if the row does not say.
-const EXCEPTIONS_PPS: u64 = 1000;
+pub(super) const EXCEPTIONS_PPS: u64 = 1000;
 /// Longest name of a network namespace: that of a file.
 const VRF_BYTES_MAX: usize = 255;
 

@@ -3,6 +3,7 @@
 //! [`Model::update`] reads what was touched and leaves the rest, so that one change among a thousand ports costs what one
 //! among ten does. Beginning with everything is the same with every row touched.
 
+use super::hosts;
 use super::router::{self, Rows, StaticNeighbour, StaticRoute, Svi};
 use super::{Bridge, Interface, Model, Polling, Snooping, Wanted, parse_mac, split_sub_port};
 use crate::database::{Database, Delta, RowId, RowRef};
@@ -73,8 +74,12 @@ impl Model {
         let mut before: BTreeMap<_, _> = names.filter_map(|name| self.interfaces.remove_entry(&name)).collect();
         let mut other_svis = BTreeSet::new();
         for uuid in again {
-            if let Some((name, interface)) = Interface::read(db, uuid, &is_plain_device) {
+            if let Some((name, mut interface)) = Interface::read(db, uuid, &is_plain_device) {
                 let old = before.remove(&name);
+                if interface.svi.is_none() {
+                    // For as long as there are hosts.
+                    interface.svi = old.as_ref().and_then(|old| old.svi.clone()).filter(Svi::is_implied);
+                }
                 changed.forwarding |= old.as_ref() != Some(&interface);
                 if old.and_then(|old| old.svi) != interface.svi {
                     other_svis.insert(name.clone());
@@ -91,11 +96,14 @@ impl Model {
             other_svis.extend(old.svi.map(|_| gone.clone()));
             changed.interfaces.insert(gone);
         }
+        let mut host_routes = BTreeSet::new();
+        changed.forwarding |= self.settle_hosts(&mut changed.interfaces, &mut other_svis, &mut host_routes);
         if !other_svis.is_empty() {
             changed.interfaces.extend(self.settle(&other_svis));
             changed.forwarding = true;
         }
         changed.routes = read_again(db, "Route", of_table("Route"), &mut self.routes, StaticRoute::read);
+        changed.routes.extend(host_routes);
         changed.neighbours =
             read_again(db, "Neighbor", of_table("Neighbor"), &mut self.neighbours, StaticNeighbour::read);
         changed
@@ -129,7 +137,7 @@ impl Model {
     }
 }
 
-fn put(set: &mut BTreeSet<String>, name: &str, is_in: bool) {
+pub(super) fn put(set: &mut BTreeSet<String>, name: &str, is_in: bool) {
     if is_in {
         set.insert(name.to_owned());
     } else {
@@ -214,10 +222,12 @@ impl Snooping {
     }
 }
 
-fn vlan_config(port: RowRef<'_>) -> VlanConfig {
+/// A port with hosts behind it is one of access.
+fn vlan_config(port: RowRef<'_>, has_hosts: bool) -> VlanConfig {
     let other = port.get("other_config");
+    let mode = if has_hosts { Some("access") } else { port.get("vlan_mode").as_str() };
     VlanConfig {
-        mode: port.get("vlan_mode").as_str().and_then(|mode| match mode {
+        mode: mode.and_then(|mode| match mode {
             "access" => Some(Mode::Access),
             "trunk" => Some(Mode::Trunk),
             "native-tagged" => Some(Mode::NativeTagged),
@@ -279,13 +289,14 @@ impl Interface {
             .get("other_config")
             .get("sflow-sampling")
             .and_then(|text| parse_sampling(text, port_name).map_err(|text| problem = Some(text)).ok());
-        let (guard, guard_problem) = guards::read(port, row);
+        let (hosts, hosts_problem) = hosts::read(name, row);
+        let (guard, guard_problem) = guards::read(port, row, hosts.as_ref());
         let is_true = |key| port.get("other_config").get(key) == Some("true");
         let interface = Self {
             uuid,
             bridge: bridge.get("name").as_str()?.to_owned(),
             port: port_name.to_owned(),
-            vlan: vlan_config(port),
+            vlan: vlan_config(port, hosts.is_some()),
             protected: port.get("protected").as_bool().unwrap_or(false),
             port_uuid: port.uuid(),
             guard,
@@ -307,7 +318,8 @@ impl Interface {
             n_rxq,
             xdp_mode: options.get("xdp-mode").unwrap_or("best-effort").to_owned(),
             affinity: affinity.unwrap_or_default(),
-            problem: problem.or(guard_problem),
+            hosts,
+            problem: problem.or(hosts_problem).or(guard_problem),
         };
         Some((name.to_owned(), interface))
     }

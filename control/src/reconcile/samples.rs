@@ -17,7 +17,7 @@ impl Reconciler {
         }
         let links = self.links.iter().map(|link| (link.name.clone(), link.ifindex)).collect();
         let addresses = match self.kernel.addresses().await {
-            Ok(addresses) => addresses.into_iter().map(|(ifindex, net)| (ifindex, net.addr())).collect(),
+            Ok(addresses) => addresses.into_iter().map(|(ifindex, address)| (ifindex, address.net.addr())).collect(),
             Err(error) => {
                 tracing::warn!("sFlow: {error}");
                 return false;

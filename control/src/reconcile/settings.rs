@@ -5,8 +5,8 @@ use crate::dataplane::{StartError, Stuck};
 use crate::kernel::{Kernel, Link};
 use crate::model::{Interface, MTU_MAX, MTU_MIN, Model, Wanted};
 use shunt_ffi::cpu;
-use shunt_switch::table::vlan::VlanPolicy;
-use std::collections::BTreeSet;
+use shunt_switch::table::vlan::{Carried, VlanPolicy};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Reconciler {
     /// Workers on the cores that the configuration names, and how they sleep. What cannot be followed is kept for the status.
@@ -52,6 +52,7 @@ impl Reconciler {
         // A host's leg follows the ports of its bridge.
         let legs = self.wishes.internals.keys().filter(|_| !touched.is_empty());
         let names: BTreeSet<_> = touched.iter().chain(legs).cloned().collect();
+        let mtus = self.mtus();
         for name in names {
             let Some(interface) = model.interfaces.get(&name) else {
                 self.complaints.remove(&name);
@@ -59,7 +60,7 @@ impl Reconciler {
             };
             let host = || self.links.by_name(&name).map(|link| (self.kernel.clone(), link.clone()));
             let applied = match self.host_end_in_vrf(&name).or_else(host) {
-                Some((kernel, link)) => self.apply_to(&kernel, &name, interface, &link).await,
+                Some((kernel, link)) => self.apply_to(&kernel, &name, interface, &link, &mtus).await,
                 None => Ok(false),
             };
             let complaint = match applied {
@@ -87,9 +88,16 @@ impl Reconciler {
     }
 
     /// The same for one interface.
-    async fn apply_to(&self, kernel: &Kernel, name: &str, interface: &Interface, link: &Link) -> Result<bool, String> {
+    async fn apply_to(
+        &self,
+        kernel: &Kernel,
+        name: &str,
+        interface: &Interface,
+        link: &Link,
+        mtus: &Mtus,
+    ) -> Result<bool, String> {
         let mut changed = false;
-        if let Some(mtu) = self.wanted_mtu(interface).filter(|&mtu| mtu != link.mtu) {
+        if let Some(mtu) = mtus.wanted(interface).filter(|&mtu| mtu != link.mtu) {
             self.set_mtu(kernel, name, link, mtu).await?;
             changed = true;
         } else {
@@ -108,27 +116,28 @@ impl Reconciler {
                 "mtu_request={mtu} of {name} is not followed: a VLAN of {device} has {device}'s MTU, which `ip link set dev {device} mtu {mtu}` changes"
             ));
         }
+        let no_gateway = self.model.hosts.get(name).and_then(|leg| leg.as_ref().err().cloned());
         let state = self.state.borrow();
         let queues = || {
             state.ports.get(name).and_then(|port| state.devices.get(&port.device)).map(|device| device.workers.len())
         };
         let placed = queues().and_then(|queues| state.placement().problem(name, queues, &interface.affinity));
-        interface.problem.clone().or(placed)
+        interface.problem.clone().or(no_gateway).or(placed)
     }
 
-    /// What is asked for; of a leg of the host otherwise the smallest MTU among the bridge's attached devices, those that have a VLAN in
-    /// common with it: whatever it sends then fits each of them. A container with a small MTU leaves the gateways of other
-    /// VLANs alone, unlike in OVS.
-    pub(super) fn wanted_mtu(&self, interface: &Interface) -> Option<u32> {
-        if interface.wanted != Wanted::Internal || interface.mtu_request.is_some() {
-            return interface.mtu_request;
+    /// The MTUs of all ports that are in force.
+    pub(super) fn mtus(&self) -> Mtus {
+        let mut mtus = Mtus::default();
+        for port in self.state.borrow().ports.values().filter(|port| !port.is_host_leg) {
+            match port.vlan.carried() {
+                Carried::One(vlan) => {
+                    let least = mtus.of_vlans.entry(port.bridge.clone()).or_default().entry(vlan).or_insert(port.mtu);
+                    *least = port.mtu.min(*least);
+                }
+                _ => mtus.of_trunks.push((port.bridge.clone(), port.vlan.clone(), port.mtu)),
+            }
         }
-        let state = self.state.borrow();
-        let own = VlanPolicy::new(&interface.vlan);
-        let others = state.ports.values().filter(|port| {
-            port.bridge == interface.bridge && !port.is_host_leg && port.vlan.carried().meets(&own.carried())
-        });
-        others.map(|port| port.mtu).min()
+        mtus
     }
 
     /// Sets a device's MTU; of an internal interface, that of both ends.
@@ -146,6 +155,38 @@ impl Reconciler {
             device.mtu = mtu;
         }
         Ok(())
+    }
+}
+
+/// The smallest MTU of each VLAN, so that a thousand gateways do not look at a thousand ports each.
+#[derive(Default)]
+pub(super) struct Mtus {
+    /// Of the ports that carry one VLAN, by bridge and VLAN.
+    of_vlans: BTreeMap<String, BTreeMap<u16, u32>>,
+    of_trunks: Vec<(String, VlanPolicy, u32)>,
+}
+
+impl Mtus {
+    /// What is asked for; of a leg of the host otherwise the smallest MTU among the bridge's attached devices, those that have a
+    /// VLAN in common with it: whatever it sends then fits each of them. A container with a small MTU leaves the gateways of
+    /// other VLANs alone, unlike in OVS.
+    pub(super) fn wanted(&self, interface: &Interface) -> Option<u32> {
+        if interface.wanted != Wanted::Internal || interface.mtu_request.is_some() {
+            return interface.mtu_request;
+        }
+        let own = VlanPolicy::new(&interface.vlan);
+        let of_vlans = self.of_vlans.get(&interface.bridge);
+        let of_vlans = match own.carried() {
+            Carried::One(vlan) => of_vlans.and_then(|of_vlans| of_vlans.get(&vlan)).copied(),
+            own => {
+                let met = of_vlans.into_iter().flatten().filter(|(vlan, _)| own.meets(&Carried::One(**vlan)));
+                met.map(|(_, mtu)| *mtu).min()
+            }
+        };
+        let meets = |(bridge, vlan, _): &&(String, VlanPolicy, u32)| {
+            *bridge == interface.bridge && vlan.carried().meets(&own.carried())
+        };
+        self.of_trunks.iter().filter(meets).map(|(.., mtu)| *mtu).chain(of_vlans).min()
     }
 }
 

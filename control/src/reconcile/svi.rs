@@ -3,7 +3,8 @@
 
 use super::Reconciler;
 use crate::dataplane::Stuck;
-use crate::kernel::{self, Error, Kernel, Link, Namespace, Told};
+use crate::kernel::{self, Address, Error, Kernel, Link, Namespace, Told};
+use crate::model::hosts::{GATEWAYS, Served, link_to};
 use crate::model::router::{Svi, VrfName};
 use crate::model::{Interface, Model};
 use futures_util::future::select_all;
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 pub(super) struct Namespaces {
     pub(super) open: BTreeMap<VrfName, Namespace>,
     /// Addresses of ours, by VRF and device.
-    addresses: BTreeMap<(VrfName, u32), BTreeSet<IpNet>>,
+    addresses: BTreeMap<(VrfName, u32), BTreeSet<Address>>,
     /// Neighbours of ours that no row has asked for yet.
     pub(super) neighbours: BTreeSet<(VrfName, u32, IpAddr)>,
     /// Interfaces to look at, though neither their rows nor links of the host tell so.
@@ -81,7 +82,7 @@ impl Reconciler {
             if self.state.borrow().router.interfaces.get(name).is_some_and(|old| old.vrf != svi.vrf) {
                 changed |= self.remove_svi(name).await;
             }
-            let applied = match self.apply_svi(name, svi, interface).await {
+            let applied = match self.apply_svi(name, svi, interface, model.served_by(name)).await {
                 Ok((link, complaint)) => {
                     self.fail_svi(name, complaint);
                     self.state.borrow_mut().set_svi(name, Some((svi, link)))
@@ -124,6 +125,7 @@ impl Reconciler {
         name: &str,
         svi: &Svi,
         interface: &Interface,
+        served: Served,
     ) -> Result<(Link, Option<String>), String> {
         self.open_vrf(&svi.vrf, true).await?;
         let text = |error: Error| error.to_string();
@@ -134,12 +136,17 @@ impl Reconciler {
             kernel.set_mac(link.ifindex, mac).await.map_err(text)?;
             link.mac = mac;
         }
-        if let Some(mtu) = self.wanted_mtu(interface).filter(|mtu| svi.vrf.is_some() && *mtu != link.mtu) {
+        if svi.vrf.is_some()
+            && let Some(mtu) = self.mtus().wanted(interface).filter(|mtu| *mtu != link.mtu)
+        {
             self.set_mtu(&kernel, name, &link, mtu).await?;
             link.mtu = mtu;
         }
-        let has_v6 = svi.addresses.iter().any(|net| matches!(net, IpNet::V6(_)));
-        let mut complaint = namespace.forward(name, has_v6, svi.proxy_arp).err().map(text);
+        let wanted = addresses(svi, &served);
+        let has_v6 = wanted.iter().any(|address| matches!(address.net, IpNet::V6(_)))
+            || served.hosts.iter().any(IpAddr::is_ipv6);
+        let proxy_arp = svi.proxy_arp.or((!served.hosts.is_empty()).then_some(served.is_alone));
+        let mut complaint = namespace.forward(name, has_v6, proxy_arp).err().map(text);
         let known = self.state.borrow().router.interfaces.get(name).map(|known| known.link.ifindex);
         if known != Some(link.ifindex) && !link.admin_up {
             kernel.set_up(link.ifindex).await.map_err(text)?;
@@ -147,13 +154,13 @@ impl Reconciler {
         }
         let key = (svi.vrf.clone(), link.ifindex);
         let have = self.namespaces.addresses.get(&key).cloned().unwrap_or_default();
-        for net in have.difference(&svi.addresses) {
-            complaint = kernel.delete_address(link.ifindex, name, *net).await.err().map(text).or(complaint);
+        for address in have.difference(&wanted) {
+            complaint = kernel.delete_address(link.ifindex, name, *address).await.err().map(text).or(complaint);
         }
-        let mut ours: BTreeSet<IpNet> = have.intersection(&svi.addresses).copied().collect();
-        for net in svi.addresses.difference(&have) {
-            match kernel.add_address(link.ifindex, name, *net).await {
-                Ok(()) => drop(ours.insert(*net)),
+        let mut ours: BTreeSet<Address> = have.intersection(&wanted).copied().collect();
+        for address in wanted.difference(&have) {
+            match kernel.add_address(link.ifindex, name, *address).await {
+                Ok(()) => drop(ours.insert(*address)),
                 // The operator gave it that before: then it is the operator's to take away.
                 Err(Error::Refused { errno: EEXIST, .. }) => {}
                 Err(error) => complaint = Some(error.to_string()),
@@ -268,6 +275,16 @@ impl Reconciler {
         let interface = state.router.interfaces.get(name).filter(|interface| interface.vrf.is_some())?;
         Some((self.namespaces.open.get(&interface.vrf)?.kernel.clone(), interface.link.clone()))
     }
+}
+
+/// Those of the SVI, and what the hosts that it serves need: links and gateways.
+fn addresses(svi: &Svi, served: &Served) -> BTreeSet<Address> {
+    let links = served.hosts.iter().filter_map(|host| if let IpAddr::V4(host) = host { Some(*host) } else { None });
+    let links = links.map(|host| link_to(host, svi));
+    let is_missing = |(gateway, _): &&(IpAddr, u8)| svi.addresses.iter().all(|own| own.addr() != *gateway);
+    let gateways = GATEWAYS.iter().filter(|_| served.is_alone).filter(is_missing);
+    let gateways = gateways.filter_map(|(gateway, len)| IpNet::new(*gateway, *len).ok());
+    svi.addresses.iter().copied().chain(gateways).map(Address::from).chain(links).collect()
 }
 
 const EEXIST: i32 = 17;

@@ -347,10 +347,10 @@ impl Forwarding {
     }
 }
 
-/// Link-local and group addresses: nobody routes to those.
+/// Link-local and group addresses, which workers do not look for. An IPv4 link-local address is one like any other, as for the kernel.
 fn is_never_routed(prefix: &IpNet) -> bool {
     match prefix {
-        IpNet::V4(net) => net.addr().is_link_local() && net.prefix_len() >= 16 || net.addr().is_multicast(),
+        IpNet::V4(net) => net.addr().is_multicast(),
         IpNet::V6(net) => net.addr().is_unicast_link_local() && net.prefix_len() >= 10 || net.addr().is_multicast(),
     }
 }

@@ -83,6 +83,20 @@ pub fn host(text: &str) -> Result<IpAddr, Wrong> {
     check_host(address).map(|()| address)
 }
 
+/// The address of one host, which may be written as a prefix of that one address.
+pub fn host_address(text: &str) -> Result<IpAddr, Wrong> {
+    let Ok(net) = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) else {
+        return wrong(format!("\"{text}\" is not an IP address"), "write one as 10.9.0.7 or 2001:db8:9::7");
+    };
+    if net.prefix_len() != net.max_prefix_len() {
+        return wrong(format!("{text} is a network"), format!("give single addresses, as {}", IpNet::from(net.addr())));
+    }
+    if is_link_local(net.addr()) {
+        return wrong(format!("{text} is link-local, and is routed nowhere"), "give an address that others may reach");
+    }
+    check_host(net.addr()).map(|()| net.addr())
+}
+
 fn check_host(address: IpAddr) -> Result<(), Wrong> {
     let kind = match address {
         _ if address.is_unspecified() => "no host's",

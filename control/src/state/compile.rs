@@ -190,6 +190,7 @@ fn compile_port(port: &Port, device: &Device, interface: &Interface, bridge: u16
         mtu: port.mtu,
         complete_checksums: is_uplink || !device.attachment.tx_checksum(),
         protected: port.protected,
+        hosts_only: port.hosts_only,
         guard: port.guard.all.clone(),
         exceptions: port.guard.exceptions.clone(),
         mirror: mirror::Role::default(),

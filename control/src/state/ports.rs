@@ -62,9 +62,10 @@ impl State {
                 if port.guard.config != interface.guard {
                     port.guard = Guards::new(&interface.guard);
                 }
-                if port.vlan != vlan || port.protected != interface.protected {
+                let isolation = (interface.protected, interface.hosts.is_some());
+                if port.vlan != vlan || (port.protected, port.hosts_only) != isolation {
                     port.vlan = vlan;
-                    port.protected = interface.protected;
+                    (port.protected, port.hosts_only) = isolation;
                     replaced.push((port.bridge.clone(), port.index));
                 }
             } else if let Some(index) = self.port_numbers.take() {
@@ -81,6 +82,7 @@ impl State {
                     guard: Guards::new(&interface.guard),
                     vlan,
                     protected: interface.protected,
+                    hosts_only: interface.hosts.is_some(),
                 };
                 self.ports.insert(name.clone(), port);
             } else {

@@ -5,8 +5,8 @@
 
 use super::{Bridge, Numbers, Port, random_seed};
 use crate::kernel::{Link, Told};
+use crate::model::Model;
 use crate::model::router::{Svi, VrfName};
-use crate::model::{Interface, Model};
 use crate::routing::decode::News;
 use crate::routing::forward::{Forwarding, Writers};
 use crate::routing::rib::{Best, Rib};
@@ -16,7 +16,6 @@ use shunt_switch::limits;
 use shunt_switch::table::bucket::Bucket;
 use shunt_switch::table::fib::Pass;
 use shunt_switch::table::next_hop::{Hop, InterfaceIndex};
-use shunt_switch::table::vlan::Mode;
 use shunt_switch::wire::ethernet::Mac;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -331,7 +330,7 @@ impl Router {
             let place = ports.get(name).zip(model.interfaces.get(name));
             let wanted = place.map(|(port, configured)| Pinned {
                 bridge: port.bridge.clone(),
-                vlan: vlan_of(configured),
+                vlan: configured.untagged_vlan(),
                 mac: Mac::new(interface.link.mac),
                 port: port.index,
             });
@@ -362,13 +361,5 @@ impl RouterInterface {
         if std::mem::replace(&mut self.exceptions_pps, pps) != pps {
             self.exceptions = Arc::new(Bucket::new(pps, pps));
         }
-    }
-}
-
-/// The VLAN that untagged frames of the port are in.
-fn vlan_of(interface: &Interface) -> u16 {
-    match interface.vlan.mode {
-        Some(Mode::Trunk) => 0,
-        _ => interface.vlan.tag.unwrap_or(0),
     }
 }

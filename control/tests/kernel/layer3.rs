@@ -2,7 +2,7 @@
 
 use super::alone;
 use ipnet::IpNet;
-use shunt_control::kernel::{Kernel, Namespace, Routes, Told, WantedHop, WantedRoute};
+use shunt_control::kernel::{Address, Kernel, Namespace, Routes, Told, WantedHop, WantedRoute};
 use shunt_control::routing::rib::{Kind, Rib};
 use shunt_ffi::netns::TestNamespace;
 use std::collections::BTreeSet;
@@ -37,7 +37,15 @@ fn device(namespace: &TestNamespace) -> u32 {
 fn addresses_of_ours_are_told_from_others() {
     alone(async |namespace, kernel| {
         let ifindex = device(namespace);
-        let own = [net("10.1.0.1/24"), net("2001:db8:1::1/64")];
+        let link = |net: &str, peer: &str| Address { net: net.parse().unwrap(), peer: Some(peer.parse().unwrap()) };
+        // One IPv4 address has many links; an IPv6 address is there once.
+        let own = [
+            net("10.1.0.1/24").into(),
+            net("2001:db8:1::1/64").into(),
+            link("10.1.0.1/32", "10.7.0.1"),
+            link("10.1.0.1/32", "10.7.0.2"),
+            link("fe80::7:1/128", "2001:db8:7::1"),
+        ];
         for one in own {
             kernel.add_address(ifindex, "va", one).await.unwrap();
         }
@@ -46,7 +54,13 @@ fn addresses_of_ours_are_told_from_others() {
         // At once, not after a second of asking who else has it.
         let shown = ip(namespace, "-6 -o addr show dev va to 2001:db8:1::/64");
         assert!(shown.contains("2001:db8:1::1/64") && !shown.contains("tentative"), "{shown}");
-        let text = kernel.add_address(ifindex, "va", net("10.9.0.1/24")).await.unwrap_err().to_string();
+        for host in ["10.7.0.1", "10.7.0.2"] {
+            assert!(
+                ip(namespace, &format!("route show {host}")).contains("dev va proto kernel scope link src 10.1.0.1")
+            );
+        }
+        assert!(ip(namespace, "-6 route show 2001:db8:7::1").contains("dev va proto kernel"));
+        let text = kernel.add_address(ifindex, "va", net("10.9.0.1/24").into()).await.unwrap_err().to_string();
         assert!(text.contains("add the address 10.9.0.1/24 to va"), "{text}");
         for one in own {
             kernel.delete_address(ifindex, "va", one).await.unwrap();

@@ -146,13 +146,13 @@ pub fn targets(meta: &Meta, fate: Fate, head: &[u8], config: &Snapshot, ports: &
 }
 
 /// Says of a port whether a packet to several may leave by it: if it carries the VLAN, but not if the packet came in by it;
-/// protected ports do not reach each other.
+/// and if that port may reach it.
 #[inline]
 fn reached<'a>(meta: &Meta, config: &'a Snapshot) -> impl Fn(&PortIndex) -> bool + use<'a> {
     let (port, vlan, tags) = (meta.port, meta.vlan, meta.tags);
-    let from_protected = config.port(port).is_some_and(|from| from.protected);
+    let from = config.port(port);
     move |index| {
-        let carries = |to: &Port| !(from_protected && to.protected) && to.vlan.carries(&vlan, &tags);
+        let carries = |to: &Port| from.is_none_or(|from| from.may_reach(to)) && to.vlan.carries(&vlan, &tags);
         *index != port && config.port(*index).is_some_and(carries)
     }
 }

@@ -60,7 +60,7 @@ fn unicast(meta: &Meta, lane: &Lane<'_>, index: PortIndex, config: &Snapshot) ->
     if to.mirror.is_output {
         return Err(Reason::MirrorEgress);
     }
-    if lane.port.protected && to.protected {
+    if !lane.port.may_reach(to) {
         return Err(Reason::Protected);
     }
     if !to.vlan.carries(&meta.vlan, &meta.tags) {

@@ -163,6 +163,29 @@ fn a_port_that_scans_leaves_the_others_theirs() {
 }
 
 #[test]
+fn hosts_reach_the_router_only_and_are_reached_by_it() {
+    let mut world = World::new(1, 50);
+    for port in [VLAN10, TRUNK] {
+        world.rig.scene.ports[port].as_mut().expect("a port").hosts_only = true;
+    }
+    world.rig.install();
+    let (host, neighbour) = (&HOSTS[0], &HOSTS[1]);
+    let ask = |to: Mac| frame(to, host.mac, &[], 0x0806, &[0; 46]);
+    let ports = |sent: BTreeMap<usize, Vec<Vec<u8>>>| sent.into_keys().collect::<Vec<_>>();
+    assert_eq!(ports(world.send(VLAN10, &ask(Mac::BROADCAST))), [INTERNAL10], "what is flooded");
+    assert_eq!(ports(world.send(VLAN10, &ask(neighbour.mac))), [0; 0], "what is for a neighbour");
+    assert_eq!(world.dropped(Reason::Protected), 1);
+    assert_eq!(
+        ports(world.send(INTERNAL10, &frame(Mac::BROADCAST, ROUTERS[0], &[], 0x0806, &[0; 46]))),
+        [VLAN10, TRUNK]
+    );
+    let packet = |destination| Sketch::right("10.0.10.5", destination).packet();
+    let routed = |destination| frame(ROUTERS[0], host.mac, &[], 0x0800, &packet(destination));
+    assert_eq!(ports(world.send(VLAN10, &routed("10.0.20.5"))), [VLAN20]);
+    assert_eq!(ports(world.send(VLAN10, &routed("10.0.10.6"))), [TRUNK], "each other, over the router");
+}
+
+#[test]
 fn a_routed_packet_is_counted_as_through_a_box_on_two_ports() {
     let mut world = World::new(2, 50);
     let sketch = Sketch::right("10.0.10.5", "10.0.20.5");
