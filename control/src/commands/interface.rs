@@ -3,9 +3,13 @@
 use super::Context;
 use crate::database::{Database, RowRef};
 use crate::datum::Atom;
+use crate::kernel;
+use crate::routing::text;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use shunt_switch::counters::PortTotals;
 use shunt_switch::reason::Reason;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// An interface with the rows that tell of it.
@@ -17,28 +21,59 @@ struct View<'a> {
     svi: Option<RowRef<'a>>,
     /// The port has further interfaces.
     is_bonded: bool,
+    /// Those that the kernel has on the host end, or the SVI's row where it cannot be asked.
+    addresses: Vec<String>,
+}
+
+/// The addresses of devices, by VRF and number.
+type Addresses = BTreeMap<Option<String>, Vec<(u32, IpNet)>>;
+
+/// Asks the kernel for the addresses in the host's namespace and in those of SVIs.
+fn addresses(db: &Database) -> Addresses {
+    let vrfs: BTreeSet<_> = db.rows("SVI").map(|svi| svi.get("vrf").as_str()).chain([None]).collect();
+    let known = vrfs.into_iter().filter_map(|vrf| Some((vrf.map(str::to_owned), kernel::addresses(vrf).ok()?)));
+    known.collect()
 }
 
 /// All interfaces, by bridge and port.
-fn views(db: &Database) -> Vec<View<'_>> {
+fn views<'a>(db: &'a Database, addresses: &Addresses) -> Vec<View<'a>> {
     let mut all = Vec::new();
     for bridge in db.rows("Bridge") {
         for port in bridge.get("ports").uuids().filter_map(|uuid| db.row("Port", &uuid)) {
             let interfaces = port.get("interfaces");
             for row in interfaces.uuids().filter_map(|uuid| db.row("Interface", &uuid)) {
+                let svi = row.get("svi").uuids().next().and_then(|uuid| db.row("SVI", &uuid));
                 all.push(View {
                     name: text(row, "name"),
                     bridge: text(bridge, "name"),
                     port,
                     row,
-                    svi: row.get("svi").uuids().next().and_then(|uuid| db.row("SVI", &uuid)),
+                    svi,
                     is_bonded: interfaces.len() > 1,
+                    addresses: addresses_of(row, svi, addresses),
                 });
             }
         }
     }
     all.sort_by_key(|view| (view.bridge, view.name != view.bridge, view.name));
     all
+}
+
+/// Those that are in force, global ones first.
+fn addresses_of(row: RowRef<'_>, svi: Option<RowRef<'_>>, known: &Addresses) -> Vec<String> {
+    let vrf = svi.and_then(|svi| svi.get("vrf").as_str()).map(str::to_owned);
+    let number = |row: RowRef<'_>| row.get("ifindex").as_integer();
+    let in_vrf = |svi: RowRef<'_>| svi.get("status").get("ifindex").and_then(|text| text.parse().ok());
+    let number = svi.filter(|_| vrf.is_some()).map_or(number(row), in_vrf);
+    let Some(all) = known.get(&vrf) else {
+        return svi.into_iter().flat_map(|svi| svi.get("addresses").strings()).map(str::to_owned).collect();
+    };
+    // Every device has a link-local one; what comes from a port's does not go to the kernel.
+    let is_shown = |net: &IpNet| text(row, "type") == "internal" || !text::is_link_local(net.addr());
+    let own = all.iter().filter(|(ifindex, _)| Some(i64::from(*ifindex)) == number).map(|(_, net)| *net);
+    let mut own: Vec<_> = own.filter(is_shown).collect();
+    own.sort_unstable_by_key(|net| (text::is_link_local(net.addr()), *net));
+    own.into_iter().map(|net| net.to_string()).collect()
 }
 
 fn text<'a>(row: RowRef<'a>, column: &str) -> &'a str {
@@ -115,10 +150,6 @@ impl<'a> View<'a> {
         self.is_bonded.then(|| text(self.port, "name"))
     }
 
-    fn addresses(&self) -> Vec<&'a str> {
-        self.svi.into_iter().flat_map(|svi| svi.get("addresses").strings()).collect()
-    }
-
     /// How its device is driven.
     fn driver(&self) -> Vec<(&'a str, &'a str)> {
         let text = |atom: &'a Atom| if let Atom::String(text) = atom { Some(text.as_str()) } else { None };
@@ -134,7 +165,7 @@ impl<'a> View<'a> {
         json!({
             "interface": self.name, "bridge": self.bridge, "vlan": self.tag(), "trunks": trunks, "type": self.kind(),
             "mode": self.mode(), "status": self.status(), "reason": self.reason(), "speed_mbps": self.speed_mbps(),
-            "port_channel": self.port_channel(), "addresses": self.addresses(), "vrf": self.vrf(),
+            "port_channel": self.port_channel(), "addresses": self.addresses, "vrf": self.vrf(),
         })
     }
 }
@@ -170,13 +201,13 @@ pub(super) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
 
 /// One line an interface.
 pub(super) fn brief(context: &mut Context<'_>, _: &[String]) -> Result<Value, String> {
-    let views = views(context.store.database());
+    let views = views(context.store.database(), &addresses(context.store.database()));
     if context.json {
         return Ok(views.iter().map(View::brief_json).collect());
     }
     let none = || "--".to_owned();
     let row = |view: &View<'_>| {
-        let addresses = view.addresses();
+        let addresses = &view.addresses;
         vec![
             view.name.to_owned(),
             view.vlans(),
@@ -195,7 +226,7 @@ pub(super) fn brief(context: &mut Context<'_>, _: &[String]) -> Result<Value, St
 
 /// All of one interface.
 pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, String> {
-    let views = views(context.store.database());
+    let views = views(context.store.database(), &addresses(context.store.database()));
     let view = views.iter().find(|view| view.name == args[0]);
     let view =
         view.ok_or_else(|| format!("no such interface: {} (\"interface brief\" shows those there are)", args[0]))?;
@@ -219,7 +250,7 @@ pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, 
     let carried = if trunks.is_empty() { String::new() } else { format!(", trunks {}", ranges(&trunks)) };
     line("VLAN", format!("{} ({}{carried})", view.vlans(), view.mode()));
     line("port channel", view.port_channel().unwrap_or_default().to_owned());
-    line("addresses", view.addresses().join(", "));
+    line("addresses", view.addresses.join(", "));
     line("VRF", view.vrf().unwrap_or_default().to_owned());
     line("MAC", text(view.row, "mac_in_use").to_owned());
     line("MTU", number("mtu"));
@@ -312,7 +343,7 @@ mod tests {
         operations.push(json!({"op": "update", "table": "Open_vSwitch", "where": [],
             "row": {"bridges": ["named-uuid", "br"]}}));
         let reply = store.transact(&operations, Duration::ZERO, &|_| true);
-        let views = views(store.database());
+        let views = views(store.database(), &Addresses::new());
         let described: Vec<_> = views
             .iter()
             .map(|view| {
@@ -329,7 +360,7 @@ mod tests {
             ("vlan10", text("10"), "svi", "routed", None, None, None),
         ];
         assert_eq!(described, wanted, "{reply:?}");
-        assert_eq!(views[4].addresses(), ["192.168.1.1/24", "2001:db8::1/64"]);
+        assert_eq!(views[4].addresses, ["192.168.1.1/24", "2001:db8::1/64"]);
         assert_eq!((views[4].vrf(), views[4].status(), views[3].status()), (Some("red"), "up", "down"));
         assert_eq!(views[3].errors(), ["could not open network device gone"]);
     }

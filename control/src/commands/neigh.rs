@@ -3,13 +3,15 @@
 use super::Context;
 use super::interface::columns;
 use super::router::{Place, Route, Words};
-use crate::database::Database;
+use crate::database::{Database, RowRef};
+use crate::kernel::{self, Neighbour};
+use crate::model::format_mac;
 use crate::routing::rib::Kind;
 use crate::state::State;
 use serde_json::{Value, json};
 use shunt_switch::time::Instant;
 use shunt_switch::wire::ethernet::Mac;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Where an SVI is: its bridge, and the VLAN in which packets leave it.
@@ -34,13 +36,11 @@ pub(super) fn learned_ports(state: &State, now: Instant) -> HashMap<(&str, u16, 
     all
 }
 
-/// Whether a row says so.
-fn is_static(db: &Database, vrf: Option<&str>, device: &str, address: IpAddr) -> bool {
-    db.rows("Neighbor").any(|row| {
-        row.get("interface").as_str() == Some(device)
-            && row.get("vrf").as_str() == vrf
-            && row.get("address").as_str().and_then(|text| text.parse().ok()) == Some(address)
-    })
+/// The neighbours that rows of a VRF name.
+fn named_by_rows<'a>(db: &'a Database, vrf: Option<&str>) -> HashSet<(&'a str, IpAddr)> {
+    let rows = db.rows("Neighbor").filter(|row| row.get("vrf").as_str() == vrf);
+    let one = |row: RowRef<'a>| Some((row.get("interface").as_str()?, row.get("address").as_str()?.parse().ok()?));
+    rows.filter_map(one).collect()
 }
 
 impl Place<'_> {
@@ -56,7 +56,7 @@ impl Place<'_> {
     }
 }
 
-/// The neighbours on the router's interfaces whose MAC addresses are known.
+/// The neighbours on the router's interfaces, as the kernel has them.
 pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, String> {
     let words = Words::parse(args, &["vrf", "dev"])?;
     if let Some(word) = words.plain.first() {
@@ -65,29 +65,34 @@ pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, 
     let place = Place::find(context, &words)?;
     let db = context.store.database();
     let learned = learned_ports(context.state, context.now);
-    let mut rows = Vec::new();
-    for (ifindex, address, mac) in place.vrf.forwarding.neighbours() {
+    let by_rows = named_by_rows(db, place.name.as_deref());
+    let mut all = kernel::neighbours(place.name.as_deref())?;
+    all.sort_unstable_by_key(|one| (one.ifindex, one.address));
+    let (mut lines, mut json) = (Vec::new(), Vec::new());
+    for Neighbour { ifindex, address, mac, state } in all {
         let Some(device) = place.router.interface_of(&place.name, ifindex) else { continue };
         if words.get("dev").is_some_and(|wanted| wanted != device) {
             continue;
         }
-        let port = bridge_and_vlan(context.state, db, device)
-            .and_then(|(bridge, vlan)| learned.get(&(bridge, vlan, mac)).map(|port| (*port).to_owned()));
-        let is_static = is_static(db, place.name.as_deref(), device, address);
-        rows.push((address, device, mac.to_string(), port, is_static));
+        let at = bridge_and_vlan(context.state, db, device).zip(mac);
+        let port = at.and_then(|((bridge, vlan), mac)| learned.get(&(bridge, vlan, Mac::new(mac))).copied());
+        let mac = mac.map(format_mac);
+        let is_static = by_rows.contains(&(device, address));
+        if context.json {
+            json.push(json!({"address": address.to_string(), "interface": device, "mac": mac, "port": port,
+                "static": is_static, "state": state}));
+            continue;
+        }
+        let or_none = |text: Option<&str>| text.unwrap_or("--").to_owned();
+        let kind = if is_static { "static" } else { "learned" };
+        let words =
+            [address.to_string(), device.to_owned(), or_none(mac.as_deref()), or_none(port), kind.to_owned(), state];
+        lines.push(words.to_vec());
     }
     if context.json {
-        let json = rows.into_iter().map(|(address, device, mac, port, is_static)| {
-            json!({"address": address.to_string(), "interface": device, "mac": mac, "port": port, "static": is_static})
-        });
-        return Ok(json.collect());
+        return Ok(json.into());
     }
-    let line = |(address, device, mac, port, is_static): (IpAddr, &str, String, Option<String>, bool)| {
-        let kind = if is_static { "static" } else { "learned" };
-        vec![address.to_string(), device.to_owned(), mac, port.unwrap_or("--".to_owned()), kind.to_owned()]
-    };
-    let lines: Vec<_> = rows.into_iter().map(line).collect();
-    Ok(columns(&["Address", "Interface", "MAC", "Port", "Type"], &lines).into())
+    Ok(columns(&["Address", "Interface", "MAC", "Port", "Type", "State"], &lines).into())
 }
 
 /// Has the kernel forget what it has learned, so that it asks again.
@@ -97,6 +102,7 @@ pub(super) fn flush(context: &mut Context<'_>, args: &[String]) -> Result<Value,
         return Err(format!("neigh/flush: unknown word \"{word}\": neigh/flush [dev IFACE] [vrf NAME]"));
     }
     let place = Place::find(context, &words)?;
+    let by_rows = named_by_rows(context.store.database(), place.name.as_deref());
     let all: Vec<(u32, IpAddr)> = place
         .vrf
         .forwarding
@@ -104,7 +110,7 @@ pub(super) fn flush(context: &mut Context<'_>, args: &[String]) -> Result<Value,
         .filter(|(ifindex, address, _)| {
             let device = place.router.interface_of(&place.name, *ifindex);
             let device = device.filter(|device| words.get("dev").is_none_or(|wanted| wanted == *device));
-            device.is_some_and(|device| !is_static(context.store.database(), place.name.as_deref(), device, *address))
+            device.is_some_and(|device| !by_rows.contains(&(device, *address)))
         })
         .map(|(ifindex, address, _)| (ifindex, address))
         .collect();
