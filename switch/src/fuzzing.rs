@@ -5,12 +5,15 @@ use crate::config::{DeviceIndex, PortIndex};
 use crate::table::guard::{GuardConfig, MacLimits};
 use crate::table::mdb::Mdb;
 use crate::table::mirror::{MirrorConfig, Output};
+use crate::table::next_hop::InterfaceIndex;
 use crate::table::vlan::{Mode, PriorityTags, VlanConfig};
 use crate::testing::{BridgeSpec, PortSpec, Rig, Scene};
 use crate::time::Instant;
 use crate::wire::ethernet::Mac;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+mod router;
 
 const DEVICES: u16 = 8;
 
@@ -27,7 +30,8 @@ impl Choices<'_> {
     }
 }
 
-/// Two bridges on a shared uplink; each mode, each kind of checksum, a small MTU and protected ports among the others.
+/// Two bridges on a shared uplink and a router between them; each mode, each kind of checksum, a small MTU, and protected and hosts'
+/// ports among the others.
 fn rich() -> Rig {
     let vlan = |mode, tag, trunks: &[u16], cvlans: &[u16]| {
         let (trunks, cvlans) = (trunks.to_vec(), cvlans.to_vec());
@@ -54,10 +58,15 @@ fn rich() -> Rig {
         port(0, 3, vlan(Mode::NativeTagged, 10, &[10, 20], &[])),
         PortSpec { protected: true, ..port(0, 4, vlan(Mode::NativeUntagged, 10, &[], &[])) },
         PortSpec { protected: true, ..port(0, 5, vlan(Mode::Dot1qTunnel, 10, &[], &[0, 7])) },
-        PortSpec { mtu: 100, ..port(0, 6, VlanConfig::default()) },
+        PortSpec { mtu: 100, hosts_only: true, ..port(0, 6, VlanConfig::default()) },
         port(1, 7, VlanConfig { tag: Some(0), priority_tags: PriorityTags::Always, ..VlanConfig::default() }),
     ];
+    let mut ports = ports;
+    for (interface, (port, _)) in (0..).zip(router::PORTS) {
+        ports[port].interface = Some(InterfaceIndex(interface));
+    }
     let scene = Scene {
+        router: Some(router::router()),
         ports: ports.into_iter().map(Some).collect(),
         partial: vec![1, 2, 3, 5, 7],
         workers: 2,
@@ -65,6 +74,10 @@ fn rich() -> Rig {
     };
     let snoops = BridgeSpec { mdb: Some(Arc::new(Mdb::new(10, 1))), ..BridgeSpec::default() };
     let mut rig = Rig::new(Scene { bridges: vec![snoops, BridgeSpec::default()], ..scene }, 16);
+    for (port, vlan) in router::PORTS {
+        let bridge = &rig.scene.bridges[usize::from(port == 8)];
+        let _ = bridge.fdb.add_static(vlan, router::ROUTER, PortIndex(port as u16));
+    }
     for queue in &mut rig.outputs {
         queue.set_per_flush(3);
     }
@@ -109,7 +122,7 @@ fn operation(rig: &mut Rig, choices: &mut Choices<'_>, now: &mut Instant) {
     let device = choices.below(DEVICES);
     let mac = Mac(0x0200_0000_0000 + u64::from(choices.below(6)));
     let bridge = usize::from(port) % 2;
-    match choices.below(14) {
+    match choices.below(16) {
         0 => now.0 += u64::from(choices.octet()) << 30,
         1 => {
             rig.scene.bridges[bridge].fdb.age(*now, 15);
@@ -144,6 +157,11 @@ fn operation(rig: &mut Rig, choices: &mut Choices<'_>, now: &mut Instant) {
                 spec.guard = limits(choices);
                 rig.install();
             }
+        }
+        11..14 => {
+            let mut frame = [router::ROUTER.octets(), mac.octets()].concat();
+            frame.extend(router::packet(choices));
+            rig.inputs[usize::from(device)].push(&frame);
         }
         _ => {
             let tags = usize::from(choices.below(4)) * 4;
@@ -206,11 +224,43 @@ mod tests {
             if let Some(place) = input.get_mut(13..15) {
                 place.copy_from_slice(&[[0x81, 0], [0x88, 0xa8], [8, 0], [0x86, 0xdd], [0, 0]][dice.below(5)]);
             }
-            if dice.chance(300) {
-                multicast(&mut dice, &mut input);
+            match dice.below(10) {
+                0..3 => multicast(&mut dice, &mut input),
+                3..6 => routed(&mut input),
+                _ => {}
             }
             body(&input);
         }
+    }
+
+    /// A packet for the router, as the rest of the octets choose it.
+    fn routed(input: &mut Vec<u8>) {
+        let mut choices = Choices(input);
+        let device = choices.octet();
+        let packet = router::packet(&mut choices);
+        *input = [&[device], &router::ROUTER.octets()[..], &[2, 0, 0, 0, 0, 9], &packet].concat();
+    }
+
+    /// Packets are routed at all, and each kind of route is taken.
+    #[test]
+    fn some_are_routed() {
+        let mut fates = std::collections::BTreeSet::new();
+        for (kind, number, hops) in (0..4).flat_map(|kind| (0..9).flat_map(move |n| (0..3).map(move |h| (kind, n, h))))
+        {
+            let mut rig = rich();
+            let packet = router::packet(&mut Choices(&[kind, number, hops, 60]));
+            let frame = [&router::ROUTER.octets()[..], &[2, 0, 0, 0, 0, 9], &packet].concat();
+            assert!(rig.inputs[3].push(&frame));
+            rig.run(Instant::from_secs(1));
+            rig.check();
+            let left = rig.outputs.iter().position(|queue| !queue.drain().is_empty());
+            fates.insert((number, left));
+        }
+        // Flooded beside device 1, behind whose port the kernel is: to those neighbours. Nowhere: by the blackhole.
+        assert!(
+            [(0, Some(0)), (1, Some(0)), (3, Some(0)), (7, None)].iter().all(|one| fates.contains(one)),
+            "{fates:?}"
+        );
     }
 
     /// IGMP or MLD whose checksum is right, so that what it says is believed.
