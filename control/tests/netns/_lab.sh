@@ -34,10 +34,21 @@ shunt_host() {
     local host; for host; do
         namespace "$host"
         mkdir -p "/run/$host" "/var/lib/$host"
-        ip netns exec "$host" shuntd ${SHUNTD_ARGS:-} --socket "/run/$host/db.sock" --state "/var/lib/$host/conf.db" >>"$OUT/shuntd.log" 2>&1 &
-        HOSTS+=("$!:$host"); SHUNTD_PID=$!
+        start_on "$host"
     done
     for host; do wait_for 20 on "$host" shuntctl --timeout=2 version || fail "shuntd of $host does not start"; done
+}
+start_on() {
+    ip netns exec "$1" shuntd ${SHUNTD_ARGS:-} --socket "/run/$1/db.sock" --state "/var/lib/$1/conf.db" >>"$OUT/shuntd.log" 2>&1 &
+    HOSTS+=("$!:$1"); SHUNTD_PID=$!
+}
+crash() { # HOST: its shuntd is killed, and started again
+    local i; for i in "${!HOSTS[@]}"; do
+        [ "${HOSTS[i]#*:}" = "$1" ] || continue
+        kill -KILL "${HOSTS[i]%%:*}"; wait "${HOSTS[i]%%:*}" || true
+        unset "HOSTS[$i]"
+    done
+    start_on "$1"
 }
 hosts_live() { local host; for host in "${HOSTS[@]}"; do kill -0 "${host%%:*}" || fail "shuntd of ${host#*:} died"; done; }
 

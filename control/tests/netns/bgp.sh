@@ -69,4 +69,15 @@ for c in c1 c2; do
     stream_stop $c
     check "no flow stood still longer than the hold time" streamed $c 'length == $flows and all(.[]; .gap_ms < 9000)'
 done
+
+say "shuntd of h1 is killed under its sessions and under traffic, and started again"
+stream c1 c2 10.2.10.11
+wait_for 10 flowing 1000
+crash h1
+both_up
+check "h1 has two ways" wait_for 30 has_route h1 10.2.10.0/24 2
+check "and h2" wait_for 30 has_route h2 10.1.10.0/24 2
+check "c1 reaches c2" can_ping c1 10.2.10.11
+stream_stop c1
+check "no flow stood still longer than the hold time" streamed c1 'length == $flows and all(.[]; .gap_ms < 9000)'
 hosts_live

@@ -1,5 +1,6 @@
 # Is an SVI the gateway of its VLAN: for both families, with routes of the host and of its own, in VRFs, after a crash?
 . "$(dirname "$0")/_init.sh"
+. "$(dirname "$0")/_lab.sh"
 container c10 192.168.10.2/24 2001:db8:10::2/64; container c20 192.168.20.2/24 2001:db8:20::2/64
 container far 10.7.0.1/16 192.168.20.9/24
 start_shuntd
@@ -11,6 +12,7 @@ svi() {
     shuntctl -- --id=@s create SVI name="$name" addresses="$addresses" "$@" \
         -- add-port br0 "$name" tag="$vlan" -- set Interface "$name" type=internal svi=@s
 }
+run_doc() { doc "$1" >"$OUT/$1"; . "$OUT/$1"; } # NAME: of docs/routing.md
 gateways() {
     in_ns c10 ip route replace default via 192.168.10.1; in_ns c10 ip -6 route replace default via 2001:db8:10::1
     in_ns c20 ip route replace default via 192.168.20.1; in_ns c20 ip -6 route replace default via 2001:db8:20::1
@@ -41,8 +43,18 @@ say "routes of the host are followed"
 reaches_not c10 10.7.0.1
 ip route add 10.7.0.0/16 via 192.168.20.9
 reaches c10 10.7.0.1
+capture_start far eth0 icmp and dst 10.7.0.1
+in_ns c10 ping -n -q -i 0.002 10.7.0.1 >"$OUT/flood" 2>&1 & flood=$!
+arriving() { [ "$(stat -c %s "$OUT/wire.pcap")" -gt 20000 ]; }
+wait_for 10 arriving
 ip route del 10.7.0.0/16
+withdrawn=$(date +%s.%N)
 reaches_not c10 10.7.0.1
+kill -INT $flood; wait $flood || true
+capture_stop
+late=$(packets "frame.time_epoch > $withdrawn")
+# One each 2 ms. Between the deletion and the look at the clock some are as they should be.
+check "no more than a second's packets go by a route that was withdrawn: $late" test "$late" -lt 500
 
 say "routes and neighbours of our own"
 shuntctl -- create Route prefix=10.7.0.0/16 next_hops='"via 192.168.20.9 dev vlan20"' >"$OUT/route"
@@ -91,9 +103,7 @@ ok "a route that somebody deletes is put there again"
 
 say "a VRF has tables of its own"
 container red1 192.168.10.2/24; container red2 192.168.50.2/24
-shuntctl add-port br0 red1 tag=41 -- add-port br0 red2 tag=42
-svi red41 41 192.168.10.1/24 vrf=red
-svi red42 42 192.168.50.1/24 vrf=red
+run_doc vrfs
 check "no error" test -z "$(svi_error red41)$(svi_error red42)"
 in_ns red1 ip route replace default via 192.168.10.1; in_ns red2 ip route replace default via 192.168.50.1
 check "the interfaces are in the namespace red" ip -n red link show red41
@@ -101,6 +111,15 @@ reaches red1 192.168.50.2
 transfer red1 red2 192.168.50.2
 reaches_not red1 192.168.20.2
 reaches_not c10 192.168.50.2
+say "a way between VRFs is made of routes on both sides, and of nothing else"
+shuntctl route add 192.168.20.0/24 dev vlan20 vrf red && fail "a route to an interface of another VRF is taken"
+check "it is not there" test -z "$(shuntctl --bare --columns=prefix find Route vrf=red)"
+run_doc leak
+reaches red2 192.168.20.2
+reaches c20 192.168.50.2
+reaches_not red1 192.168.20.2
+shuntctl route del 192.168.50.0/24 -- route del 192.168.20.0/24 vrf red -- del-svi red-link -- del-svi link
+reaches_not red2 192.168.20.2
 say "an interface moves between VRFs, and a namespace that is deleted is made anew"
 shuntctl set SVI red42 vrf=blue
 reaches_not red1 192.168.50.2
