@@ -122,7 +122,8 @@ reasons! {
     EgressVlan = "egress_vlan", Ingress, 301,
         "A static entry in another VLAN than the port's, or a double-tagged frame for an access port.",
         "Compare `fdb/show BR` with the port's `tag` and `trunks`.";
-    /// The destination is on a protected port, and so is the source; or a port with `host-addresses` is to talk to others than the router.
+    /// The destination is on a protected port, and so is the source; or a port with `host-addresses` is to talk to others than the
+    /// router.
     Protected = "protected", Ingress, 303,
         "Both ports have `protected=true`; a container with `host-addresses` uses a neighbour's MAC address.",
         "Intended; clear it on one of the two if not.";
