@@ -11,6 +11,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use rustix::thread::{MembarrierCommand, membarrier};
+use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -148,6 +149,12 @@ impl Drop for Attached {
         // Where this fails it was never entered.
         let _ = self.devices.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.ifindex);
     }
+}
+
+/// Now as the program tells time: units of 2^30 ns of CLOCK_MONOTONIC, a good second each.
+pub fn now() -> u64 {
+    let time = clock_gettime(ClockId::MonotonicCoarse);
+    (time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()) >> 30
 }
 
 /// Makes sure that no processor still runs the program with what it read before: some 10 ms.

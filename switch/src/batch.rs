@@ -82,13 +82,13 @@ impl Batch {
     }
 
     /// Counts every packet at the port that it came in by, and the dropped ones under their reason. Returns how many
-    /// were forwarded. The records stay until the next burst.
-    pub fn settle(&mut self, config: &Snapshot, worker: usize, unattributed: &PortCounters) -> u64 {
+    /// were forwarded. `own_octets` of each are the device's. The records stay until the next burst.
+    pub fn settle(&mut self, config: &Snapshot, worker: usize, own_octets: u32, unattributed: &PortCounters) -> u64 {
         let (mut packets, mut octets, mut dropped) = (0, 0, 0);
         let all = &self.metas[..self.len];
         for (i, meta) in all.iter().enumerate() {
             packets += 1;
-            octets += u64::from(meta.len);
+            octets += u64::from(meta.len.saturating_sub(own_octets));
             if !matches!(meta.fate, Fate::One(_) | Fate::Routed(_) | Fate::Flood | Fate::Snooped(_)) {
                 dropped += 1;
                 // No step leaves a packet undecided; should one, it has gone nowhere.

@@ -11,8 +11,10 @@ use crate::table::mdb::Mdb;
 use crate::table::mirror::{Mirror, Role};
 use crate::table::next_hop::{InterfaceIndex, NextHops};
 use crate::table::sampler::Sampling;
+use crate::table::shortcut::Shortcuts;
 use crate::table::vlan::{VlanPolicy, VlanSet};
 use crate::wire::ethernet::Mac;
+use crate::wire::vlan::TAG;
 use std::sync::Arc;
 
 /// Number of a port, dense, the same on all workers.
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub mirrors: bool,
     /// What packets are routed by, if any are.
     pub router: Option<Router>,
+    /// Where decisions are left for the kernel.
+    pub shortcuts: Option<Shortcuts>,
 }
 
 impl Snapshot {
@@ -99,12 +103,22 @@ pub struct Device {
     pub partial_checksums: bool,
     /// The worker that transmits for workers which have no transmitting side of this device.
     pub home: u16,
+    /// The kernel may forward what comes in and leaves by it.
+    pub offload: Option<Offload>,
     /// A port of it is limited, or takes nothing. [`Snapshot::mark`] knows.
     pub guarded: bool,
     /// A bridge of its ports has mirrors. [`Snapshot::mark`] knows.
     pub mirrored: bool,
     /// Records of some of its packets are wanted. [`Snapshot::mark`] knows.
     pub tapped: bool,
+}
+
+impl Device {
+    /// Octets that frames from it have more than they had where they came in.
+    #[inline]
+    pub fn own_octets(&self) -> u32 {
+        if matches!(self.ingress, Ingress::Punted(_)) { TAG as u32 } else { 0 }
+    }
 }
 
 /// Which port a frame belongs to.
@@ -115,6 +129,20 @@ pub enum Ingress {
     /// The outermost 802.1Q tag (TPID 0x8100) selects the port and is taken off; [`PortIndex::NONE`] where no port claims
     /// the VLAN. Untagged and priority-tagged frames belong to nobody here.
     Vlans(Arc<[PortIndex; VLANS]>),
+    /// What other devices' programs handed over, see [`shortcut`](crate::table::shortcut): the outermost 802.1ad tag (TPID
+    /// 0x88a8), which the program put on, has the place of the device, and so says the port. It is taken off.
+    Punted(Arc<[PortIndex; VLANS]>),
+}
+
+/// How the kernel's program knows a device that it may forward from and to by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offload {
+    /// The kernel's number.
+    pub ifindex: u32,
+    /// Where its counters are, and the VID of the tag of what is handed over: not 0.
+    pub place: u16,
+    /// Its other end is in another namespace, and gets packets at once.
+    pub to_peer: bool,
 }
 
 /// A bridge's port.

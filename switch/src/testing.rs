@@ -1,7 +1,7 @@
 //! How is a small switch set up on memory ports? For tests, fuzzing, simulations and benches; the daemon does not use it.
 
 use crate::command::{Command, Event, Handle};
-use crate::config::{Bridge, Device, DeviceIndex, Ingress, Port, PortIndex, Router, Snapshot, Snooping};
+use crate::config::{Bridge, Device, DeviceIndex, Ingress, Offload, Port, PortIndex, Router, Snapshot, Snooping};
 use crate::counters::{PortCounters, PortTotals, WorkerCounters};
 use crate::crossing::{NeverAsleep, Wake};
 use crate::limits::{FRAME_MAX, VLANS};
@@ -14,6 +14,7 @@ use crate::table::mdb::Mdb;
 use crate::table::mirror::{self, MirrorConfig};
 use crate::table::next_hop::InterfaceIndex;
 use crate::table::sampler::Sampling;
+use crate::table::shortcut::Shortcuts;
 use crate::table::vlan::{VlanConfig, VlanPolicy, VlanSet};
 use crate::time::Instant;
 use crate::wire::checksum::Sum;
@@ -120,6 +121,7 @@ pub fn device(number: u16) -> Device {
         ingress: Ingress::Port(PortIndex(number)),
         partial_checksums: false,
         home: 0,
+        offload: None,
         guarded: false,
         mirrored: false,
         tapped: false,
@@ -179,6 +181,9 @@ pub struct Scene {
     pub workers: usize,
     /// What packets are routed by.
     pub router: Option<Router>,
+    /// The kernel may forward between the devices of whole ports, by these; one more device has what it hands over. It knows a
+    /// device by its number plus 1, which is its place as well.
+    pub shortcuts: Option<Shortcuts>,
 }
 
 impl Default for Scene {
@@ -191,11 +196,18 @@ impl Default for Scene {
             counters: Vec::new(),
             workers: 1,
             router: None,
+            shortcuts: None,
         }
     }
 }
 
 impl Scene {
+    /// How many devices there are.
+    pub fn devices(&self) -> u16 {
+        let of_ports = self.ports.iter().flatten().map(|spec| spec.device + 1).max().unwrap_or(0);
+        of_ports + u16::from(self.shortcuts.is_some())
+    }
+
     /// Compiles the scene.
     pub fn snapshot(&mut self, generation: u64) -> Snapshot {
         while self.counters.len() < self.ports.len() {
@@ -225,8 +237,7 @@ impl Scene {
                 })
             })
             .collect();
-        let devices = self.ports.iter().flatten().map(|spec| spec.device + 1).max().unwrap_or(0);
-        let devices = (0..devices).map(|number| self.device(number)).collect();
+        let devices = (0..self.devices()).map(|number| self.device(number)).collect();
         let bridges = self
             .bridges
             .iter()
@@ -250,8 +261,11 @@ impl Scene {
                 }
             })
             .collect();
-        let mut snapshot =
-            Snapshot { generation, devices, ports, bridges, router: self.router.clone(), ..Snapshot::default() };
+        if let Some(shortcuts) = &self.shortcuts {
+            self.bridges.iter().for_each(|spec| spec.fdb.watch(shortcuts.epochs()));
+        }
+        let (router, shortcuts) = (self.router.clone(), self.shortcuts.clone());
+        let mut snapshot = Snapshot { generation, devices, ports, bridges, router, shortcuts, ..Snapshot::default() };
         snapshot.mark();
         snapshot
     }
@@ -271,6 +285,13 @@ impl Scene {
     }
 
     fn device(&self, number: u16) -> Option<Device> {
+        if self.shortcuts.is_some() && number + 1 == self.devices() {
+            let mut ports = Box::new([PortIndex::NONE; VLANS]);
+            for (spec, index) in self.ports.iter().zip(0..) {
+                spec.iter().for_each(|spec| ports[usize::from(spec.device) + 1] = PortIndex(index));
+            }
+            return Some(Device { ingress: Ingress::Punted(ports.into()), partial_checksums: true, ..device(number) });
+        }
         let mut vlans: Option<Box<[PortIndex; VLANS]>> = None;
         let mut whole = None;
         for (index, spec) in self.ports.iter().enumerate() {
@@ -289,6 +310,11 @@ impl Scene {
             ingress,
             partial_checksums: self.partial.contains(&number),
             home,
+            offload: (self.shortcuts.is_some() && whole.is_some()).then(|| Offload {
+                ifindex: u32::from(number) + 1,
+                place: number + 1,
+                to_peer: false,
+            }),
             guarded: false,
             mirrored: false,
             tapped: false,
@@ -313,7 +339,7 @@ impl Rig {
     /// Sets the scene up and runs until it is in force. Device number n is attached to worker n modulo their number.
     pub fn new(mut scene: Scene, frames: usize) -> Self {
         let wakes: Vec<Arc<dyn Wake>> = (0..scene.workers).map(|_| Arc::new(NeverAsleep) as Arc<dyn Wake>).collect();
-        let devices = usize::from(scene.ports.iter().flatten().map(|spec| spec.device + 1).max().unwrap_or(0));
+        let devices = usize::from(scene.devices());
         let worker_of = |device: usize| (device % scene.workers) as u16;
         scene.homes = (0..devices).map(worker_of).collect();
         let queues = || (0..devices).map(|_| Queue::new(frames)).collect();

@@ -11,7 +11,7 @@ use crate::path::egress::{Exit, Sides};
 use crate::path::lane::Lanes;
 use crate::path::lookup::Way;
 use crate::path::{
-    checksum, egress, learn, lookup, mirror, parse, police, reserved, route, rx, snoop, storm, tap, vlan_in,
+    checksum, egress, learn, lookup, mirror, parse, police, reserved, route, rx, shorten, snoop, storm, tap, vlan_in,
 };
 use crate::port::{Packets, Receive};
 use crate::reason::Reason;
@@ -46,6 +46,7 @@ const NO_DEVICE: Device = Device {
     ingress: Ingress::Port(PortIndex::NONE),
     partial_checksums: false,
     home: 0,
+    offload: None,
     guarded: false,
     mirrored: false,
     tapped: false,
@@ -155,10 +156,12 @@ impl Worker {
             egress::run(batch, &packets, &mut exit);
             mirror::run(batch, &packets, device, &mut exit);
             route::again(router, &onward, &mut exit);
-            let forwarded = batch.settle(config, usize::from(self.index), &counters.unattributed);
+            let own_octets = device.own_octets();
+            let forwarded = batch.settle(config, usize::from(self.index), own_octets, &counters.unattributed);
             counters.forwarded.add(forwarded);
             exit.lost |= forwarded < batch.len() as u64;
             tap::run(batch, &packets, router, device, &mut exit);
+            shorten::run(batch, device, config);
             drop((packets, onward));
             side.release();
         }

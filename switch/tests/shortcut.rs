@@ -16,7 +16,7 @@ const REDIRECT: i32 = 7;
 
 fn things() -> [Thing; 5] {
     let host = |mac| Thing::Host { bridge: 0, vlan: 0, mac };
-    [host(A), host(B), Thing::Port(PortIndex(0)), Thing::Port(PortIndex(1)), Thing::Vlan { bridge: 0, vlan: 0 }]
+    [host(A), host(B), Thing::Port(PortIndex(0)), Thing::Port(PortIndex(1)), Thing::Bridge(0)]
 }
 
 fn decision(epochs: &Epochs, out_ifindex: u32) -> Decision {
@@ -28,7 +28,7 @@ fn decision(epochs: &Epochs, out_ifindex: u32) -> Decision {
         pop: false,
         push: None,
         depends: things().map(|thing| epochs.of(thing)),
-        domain: (0, 0),
+        vlan: 0,
     }
 }
 
@@ -94,7 +94,7 @@ fn frames_in_and_verdicts_out() {
     let mut used = Vec::new();
     shortcuts.for_each(|one| used.push(one));
     assert_eq!(used.len(), 1, "one for the same packets takes the place of the old one");
-    assert_eq!((used[0].source, used[0].domain, used[0].place), (A, (0, 0), PLACE_A));
+    assert_eq!((used[0].source, used[0].vlan, used[0].place), (A, 0, PLACE_A));
     assert!(used[0].at > 2, "the program says when it was used: {used:?}");
     // Somebody writes there.
     let version = program.table().iter().position(|word| word.load(Relaxed) != 0).expect("a shortcut");

@@ -135,6 +135,7 @@ impl State {
             ingress,
             partial_checksums: device.is_veth,
             home,
+            offload: None,
             guarded: false,
             mirrored: false,
             tapped: false,
@@ -169,7 +170,7 @@ impl State {
             let device = device.as_ref()?;
             let ingress = match &device.ingress {
                 Ingress::Port(port) => format!("{port:?}"),
-                Ingress::Vlans(ports) => {
+                Ingress::Vlans(ports) | Ingress::Punted(ports) => {
                     let taken = (0..).zip(ports.iter()).filter(|(_, port)| **port != PortIndex::NONE);
                     format!("{:?}", taken.collect::<Vec<(u16, _)>>())
                 }

@@ -56,7 +56,7 @@ impl Shortcut {
                         pop: false,
                         push: None,
                         depends,
-                        domain: (0, 0),
+                        vlan: 0,
                     };
                     anyhow::ensure!(shortcuts.insert(&key, &decision, 1), "nobody else writes");
                 }

@@ -1,7 +1,7 @@
 //! What happens to a packet on its way? One step a file; on the road they come in this order:
 //! [`rx`], [`parse`], [`police`], [`reserved`], [`vlan_in`], [`checksum`], [`learn`], [`lookup`], [`storm`], [`snoop`], [`route`],
-//! [`egress`], which writes copies by an [`edit`], [`mirror`], and [`tap`]. What is routed takes egress and mirror a second time. What they know of the port is a [`lane`].
-//! A [`capture`] looks on from egress and tap.
+//! [`egress`], which writes copies by an [`edit`], [`mirror`], [`tap`], and [`shorten`]. What is routed takes egress and mirror a
+//! second time. What they know of the port is a [`lane`]. A [`capture`] looks on from egress and tap.
 
 pub mod capture;
 pub mod checksum;
@@ -16,6 +16,7 @@ pub mod police;
 pub mod reserved;
 pub mod route;
 pub mod rx;
+pub mod shorten;
 pub mod snoop;
 pub mod storm;
 pub mod tap;

@@ -7,7 +7,7 @@ use crate::limits::{FRAME_MAX, VLANS};
 use crate::meta::Meta;
 use crate::path::lane::{Lane, Lanes};
 use crate::reason::Reason;
-use crate::wire::vlan::{TAG, TPID_8021Q};
+use crate::wire::vlan::{TAG, TPID_8021AD, TPID_8021Q};
 use crate::wire::{ethernet, vlan};
 
 /// Reads the headers of a packet of `meta.len` octets, and finds the port that it came in by.
@@ -30,20 +30,22 @@ pub fn one<'l, 'a>(
             tags(meta, head, ethertype)?;
             Ok(lane)
         }
-        Ingress::Vlans(ports) => by_link_tag(meta, head, ports, lanes),
+        Ingress::Vlans(ports) => by_link_tag(meta, head, TPID_8021Q, ports, lanes),
+        Ingress::Punted(ports) => by_link_tag(meta, head, TPID_8021AD, ports, lanes),
     }
 }
 
-/// A packet of a device that several ports share.
+/// A packet of a device that several ports share, which the outermost tag tells apart if it is of this kind.
 #[inline(never)]
 fn by_link_tag<'l, 'a>(
     meta: &mut Meta,
     head: &[u8],
+    tpid: u16,
     ports: &[PortIndex; VLANS],
     lanes: &'l mut Lanes<'a>,
 ) -> Result<&'l mut Lane<'a>, Reason> {
     let mut ethertype = ethernet(meta, head)?;
-    if ethertype == TPID_8021Q {
+    if ethertype == tpid {
         let (tag, next) = vlan::tag_at(head, ethernet::ADDRESSES, ethertype).map_err(|_| Reason::TruncatedVlan)?;
         let port = ports[usize::from(tag.vid())];
         if tag.vid() != 0 && lanes.of(port).is_some() {

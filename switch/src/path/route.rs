@@ -103,7 +103,7 @@ pub fn again(room: &mut Room, onward: &Packets<'_>, exit: &mut Exit<'_>) {
     if config.mirrors {
         mirror::run(batch, onward, &ROUTER, exit);
     }
-    let forwarded = batch.settle(config, usize::from(exit.worker), &counters.unattributed);
+    let forwarded = batch.settle(config, usize::from(exit.worker), 0, &counters.unattributed);
     counters.forwarded.add(forwarded);
     counters.routed.add(onward.len() as u64);
     exit.lost |= forwarded < onward.len() as u64;
@@ -114,6 +114,7 @@ const ROUTER: Device = Device {
     ingress: Ingress::Port(PortIndex::NONE),
     partial_checksums: false,
     home: 0,
+    offload: None,
     guarded: false,
     mirrored: true,
     tapped: false,

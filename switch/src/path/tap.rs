@@ -31,7 +31,7 @@ pub fn run(batch: &Batch, packets: &[Packet<'_>], router: &Room, device: &Device
         match device.ingress {
             // All came in by the port, or there is none.
             Ingress::Port(_) => burst.of_port(0..burst.metas.len(), exit),
-            Ingress::Vlans(_) => burst.by_port(exit),
+            Ingress::Vlans(_) | Ingress::Punted(_) => burst.by_port(exit),
         }
     }
     exit.lost = false;

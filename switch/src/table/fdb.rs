@@ -16,6 +16,7 @@ use crate::config::PortIndex;
 use crate::limits::{FDB_SIZE, PORTS_MAX};
 use crate::table::guard::MacLimits;
 use crate::table::ledger::{Ledger, NONE};
+use crate::table::shortcut::{Epochs, Thing};
 pub use crate::table::slot::Place;
 use crate::table::slot::{Bucket, Key, SLOTS, Slot, Value};
 use crate::time::Instant;
@@ -23,7 +24,7 @@ use crate::wire::ethernet::Mac;
 use shunt_ffi::cpu::prefetch;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 /// Steps, of an entry or a port, that the control thread takes before it lets others have the table.
 const SLICE: usize = 1024;
@@ -101,6 +102,7 @@ pub struct Fdb {
     capacity: usize,
     refresh_ms: u64,
     ledger: Mutex<Ledger>,
+    epochs: OnceLock<Epochs>,
 }
 
 impl Fdb {
@@ -115,7 +117,8 @@ impl Fdb {
         buckets.resize_with(nodes.next_power_of_two(), Bucket::default);
         let refresh_ms = if capacity <= EXACT_MAX { 1 } else { 1000 };
         let multiplier = 0x9e37_79b9_7f4a_7c15 ^ seed.rotate_left(32) | 1;
-        Self { buckets: buckets.into(), seed, multiplier, capacity, refresh_ms, ledger: Mutex::new(Ledger::new(nodes)) }
+        let ledger = Mutex::new(Ledger::new(nodes));
+        Self { buckets: buckets.into(), seed, multiplier, capacity, refresh_ms, ledger, epochs: OnceLock::new() }
     }
 
     /// The table with another capacity, to be put in this one's place. If that is less than the entries there are, this
@@ -133,7 +136,26 @@ impl Fdb {
         });
         ledger.statistics = old.statistics;
         drop(ledger);
+        self.epochs.get().inspect(|epochs| new.watch(epochs));
         new
+    }
+
+    /// From now on these epochs say of each host that its entry has changed.
+    pub fn watch(&self, epochs: &Epochs) {
+        // Whoever set them first set the same.
+        let _ = self.epochs.set(epochs.clone());
+    }
+
+    /// A number that no other FDB has, as good as surely: the bridge's among the epochs.
+    pub fn id(&self) -> u64 {
+        self.seed
+    }
+
+    /// What is known of the host is not what it was.
+    fn changed(&self, key: Key) {
+        if let Some(epochs) = self.epochs.get() {
+            epochs.changed(Thing::Host { bridge: self.seed, vlan: key.vlan(), mac: key.mac() });
+        }
     }
 
     /// Where an address is looked for, which is not a group. The octets there are on their way into the cache.
@@ -254,6 +276,7 @@ impl Fdb {
             ledger.touch(value.node());
             return Learned::Refreshed;
         }
+        self.changed(key);
         ledger.relink(value.node(), port);
         ledger.statistics.moved += 1;
         Learned::Moved(from)
@@ -265,6 +288,7 @@ impl Fdb {
         let mut ledger = self.lock();
         if let Some((slot, value)) = self.find(key) {
             self.slot(slot).value.store(Value::new(port, true, value.node(), value.stamp()).0, Ordering::Release);
+            self.changed(key);
             ledger.make_static(value.node(), port);
             return Ok(());
         }
@@ -487,7 +511,9 @@ impl Fdb {
     }
 
     fn take_out(&self, ledger: &mut Ledger, node: u32) {
-        let slot = ledger.remove(node);
-        self.slot(slot).key.store(0, Ordering::Release);
+        let slot = self.slot(ledger.remove(node));
+        let key = Key(slot.key.load(Ordering::Acquire));
+        slot.key.store(0, Ordering::Release);
+        self.changed(key);
     }
 }

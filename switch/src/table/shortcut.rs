@@ -3,7 +3,7 @@
 //! A shortcut is a decision for packets of one device with one tag and one pair of addresses. It lies in memory that a small
 //! program in the kernel reads (`ffi/bpf/shortcut.bpf.c`: keep the two alike); workers write it, nobody makes a system call.
 //!
-//! A shortcut notes the **epochs** of all that it depends on: both addresses, both ports, the VLAN. Whoever changes such a thing
+//! A shortcut notes the **epochs** of all that it depends on: both hosts, both ports, the bridge. Whoever changes such a thing
 //! changes it first and then its epoch; whoever decides reads the epochs first and then decides. So a shortcut made from
 //! what was true before carries an old epoch, however the two meet, and the program takes none whose epochs are not those of
 //! now. There are [`EPOCHS`] words for all things; two that share one withdraw each other's shortcuts, which costs a
@@ -14,7 +14,7 @@
 
 use crate::config::PortIndex;
 use crate::wire::ethernet::Mac;
-use crate::wire::vlan::{TPID_8021AD, Tag};
+use crate::wire::vlan::{TPID_8021AD, TPID_8021Q, Tag};
 pub use shunt_ffi::shortcut::{BUCKETS, DEPENDS, EPOCHS, PLACES, SHORTCUT_WORDS, WAYS};
 use shunt_ffi::words::Words;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ const OUT: usize = 4;
 const FORM: usize = 5;
 const DEPENDS_AT: usize = 6;
 const USED: usize = DEPENDS_AT + DEPENDS;
-const HOST: usize = USED + 1;
-const _: () = assert!(HOST < SHORTCUT_WORDS);
+const VLAN: usize = USED + 1;
+const _: () = assert!(VLAN < SHORTCUT_WORDS);
 
 const TO_PEER: u64 = 1;
 const POP: u64 = 2;
@@ -44,8 +44,8 @@ const PUSH_STAG: u64 = 8;
 pub enum Thing {
     /// A host of a bridge's VLAN: where it is.
     Host {
-        /// The bridge's number.
-        bridge: u16,
+        /// The bridge: see `Fdb::id`.
+        bridge: u64,
         /// Its VLAN.
         vlan: u16,
         /// Its address.
@@ -53,13 +53,8 @@ pub enum Thing {
     },
     /// A port: whatever it is configured to do, and that it is there.
     Port(PortIndex),
-    /// All that a bridge does with a VLAN.
-    Vlan {
-        /// The bridge's number.
-        bridge: u16,
-        /// Its VLAN.
-        vlan: u16,
-    },
+    /// All that a bridge is configured to do.
+    Bridge(u64),
 }
 
 impl Thing {
@@ -67,11 +62,9 @@ impl Thing {
     #[inline]
     fn place(self) -> usize {
         let word = match self {
-            Self::Host { bridge, vlan, mac } => {
-                mac.0 ^ u64::from(vlan) << 48 ^ u64::from(bridge).rotate_left(54) ^ 1 << 63
-            }
+            Self::Host { bridge, vlan, mac } => mac.0 ^ u64::from(vlan) << 48 ^ bridge,
             Self::Port(port) => u64::from(port.0),
-            Self::Vlan { bridge, vlan } => 1 << 40 | u64::from(bridge) << 16 | u64::from(vlan),
+            Self::Bridge(bridge) => bridge,
         };
         (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize & (EPOCHS - 1)
     }
@@ -150,8 +143,8 @@ pub struct Decision {
     pub push: Option<Tag>,
     /// What the decision depends on, as it was before it was made.
     pub depends: [Epoch; DEPENDS],
-    /// The bridge's number and VLAN in which the sender is.
-    pub domain: (u16, u16),
+    /// The bridge's VLAN in which they are.
+    pub vlan: u16,
 }
 
 /// A shortcut as the control thread sees it.
@@ -159,8 +152,8 @@ pub struct Decision {
 pub struct Used {
     /// From whom.
     pub source: Mac,
-    /// The bridge's number and VLAN of the sender.
-    pub domain: (u16, u16),
+    /// The bridge's VLAN in which the sender is.
+    pub vlan: u16,
     /// The place of the device that it came in by.
     pub place: u16,
     /// When it was used last, in units of 2^30 ns of CLOCK_MONOTONIC.
@@ -233,7 +226,7 @@ impl Shortcuts {
         store(FORM, in_place | out_place << 16 | flags << 32 | u64::from(tci) << 48);
         decision.depends.iter().enumerate().for_each(|(i, epoch)| store(DEPENDS_AT + i, epoch.0));
         store(USED, now);
-        store(HOST, u64::from(decision.domain.0) << 16 | u64::from(decision.domain.1));
+        store(VLAN, u64::from(decision.vlan));
         shortcut[VERSION].store(odd + 1, Ordering::Release);
         true
     }
@@ -245,10 +238,34 @@ impl Shortcuts {
 
     /// True if packets like these have a shortcut that stands: there is nothing to insert.
     pub fn has(&self, key: &Key) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// What the program does with such packets, if it has a decision that stands.
+    pub fn find(&self, key: &Key) -> Option<Decision> {
         let words = key.words();
-        let is_same =
-            |shortcut: &[AtomicU64]| (0..3).all(|word| shortcut[KEY + word].load(Ordering::Relaxed) == words[word]);
-        self.bucket(&words).any(|shortcut| is_same(shortcut) && self.stands(shortcut))
+        self.bucket(&words).find_map(|shortcut| {
+            let version = shortcut[VERSION].load(Ordering::Acquire);
+            let load = |word: usize| shortcut[word].load(Ordering::Relaxed);
+            if version & 1 != 0 || (0..3).any(|word| load(KEY + word) != words[word]) || !self.stands(shortcut) {
+                return None;
+            }
+            let (out, form) = (load(OUT), load(FORM));
+            let flags = form >> 32 & 0xffff;
+            let tpid = if flags & PUSH_STAG != 0 { TPID_8021AD } else { TPID_8021Q };
+            let decision = Decision {
+                out_ifindex: out as u32,
+                to_peer: flags & TO_PEER != 0,
+                payload_max: (out >> 32) as u32,
+                places: [form as u16, (form >> 16) as u16],
+                pop: flags & POP != 0,
+                push: (flags & PUSH != 0).then_some(Tag { tpid, tci: (form >> 48) as u16 }),
+                depends: std::array::from_fn(|i| Epoch(load(DEPENDS_AT + i))),
+                vlan: load(VLAN) as u16,
+            };
+            fence(Ordering::Acquire);
+            (shortcut[VERSION].load(Ordering::Relaxed) == version).then_some(decision)
+        })
     }
 
     /// Calls `f` with each shortcut that stands. One that is written meanwhile may be missed.
@@ -261,13 +278,8 @@ impl Shortcuts {
             }
             let (first, last) = (load(KEY + 1).to_ne_bytes(), load(KEY + 2).to_ne_bytes());
             let source = [first[6], first[7], last[0], last[1], last[2], last[3]];
-            let host = load(HOST);
-            let used = Used {
-                source: Mac::new(source),
-                domain: ((host >> 16) as u16, host as u16),
-                place: load(FORM) as u16,
-                at: load(USED),
-            };
+            let used =
+                Used { source: Mac::new(source), vlan: load(VLAN) as u16, place: load(FORM) as u16, at: load(USED) };
             fence(Ordering::Acquire);
             if shortcut[VERSION].load(Ordering::Relaxed) == version {
                 f(used);
