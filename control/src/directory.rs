@@ -48,6 +48,8 @@ pub struct Rest {
     pub fib_bytes: u64,
     /// Snapshots so far.
     pub snapshots: u64,
+    /// sFlow datagrams sent, and those that the system did not take.
+    pub sflow_datagrams: (u64, u64),
 }
 
 /// References to all counters at one time.

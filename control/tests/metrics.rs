@@ -43,6 +43,7 @@ fn source(ports: impl IntoIterator<Item = (String, Option<Port>)>) -> (Source, D
         vrfs: vec![(String::new(), Arc::default()), ("blue".to_owned(), Arc::default())],
         fib_bytes: 4096,
         snapshots: 3,
+        sflow_datagrams: (20, 1),
     };
     directory.update(ports, rest);
     (Source { directory, control: Arc::new(Control::default()) }, dataplane)
@@ -110,6 +111,7 @@ fn a_strict_parser_finds_every_metric_and_its_labels() {
     assert_eq!(of("shunt_fdb_entries_limit", &[("bridge", "br0")]), Some(2048.0));
     assert_eq!(of("shunt_fib_routes", &[("vrf", "blue"), ("family", "ipv6")]), Some(0.0));
     assert_eq!(of("shunt_worker_burst_packets_bucket", &[("le", "127.0"), ("worker", "0")]), Some(0.0));
+    assert_eq!(of("shunt_sflow_datagrams_lost_total", &[]), Some(1.0));
     assert_eq!(of("shunt_control_transactions_total", &[]), Some(1.0));
     assert_eq!(of("shunt_control_apply_seconds_count", &[]), Some(1.0));
 }

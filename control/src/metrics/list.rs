@@ -105,6 +105,9 @@ pub const METRICS: &[Metric] = &[
     metric("shunt_worker_crossed_packets_total", COUNTER, "packets", WORKER, "Packets handed to other workers.", |all, out| workers(all, out, |load| load.crossed)),
     metric("shunt_worker_burst_packets", HISTOGRAM, "packets", WORKER, "Packets found at a visit to a queue that found any.", bursts),
 
+    metric("shunt_sflow_datagrams_total", COUNTER, "datagrams", &[], "sFlow datagrams sent to collectors.", |all, out| out.put(&[], all.view.rest.sflow_datagrams.0)),
+    metric("shunt_sflow_datagrams_lost_total", COUNTER, "datagrams", &[], "sFlow datagrams that the system did not take.", |all, out| out.put(&[], all.view.rest.sflow_datagrams.1)),
+
     metric("shunt_control_transactions_total", COUNTER, "transactions", &[], "Transactions that changed the configuration.", |all, out| out.put(&[], all.control.transactions.load(Ordering::Relaxed))),
     metric("shunt_control_apply_seconds", HISTOGRAM, "seconds", &[], "From a transaction's acknowledgement until the workers go by it.", |all, out| out.put_histogram(&all.control.apply)),
     metric("shunt_control_pass_seconds", HISTOGRAM, "seconds", &[], "Passes of the reconciler, and how long each took.", |all, out| out.put_histogram(&all.control.pass)),

@@ -35,6 +35,7 @@ impl State {
             vrfs: vrfs.collect(),
             fib_bytes: self.router.fib_bytes(),
             snapshots: self.generation,
+            sflow_datagrams: self.sflow.datagrams,
         }
     }
 
