@@ -20,6 +20,7 @@ pub const MODULES: &[&str] = &[
     "journal",
     "kernel",
     "metrics",
+    "metrics",
     "mirrors",
     "reconcile",
     "remembered",
