@@ -15,6 +15,7 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// The modules that log, as in `shunt_control::NAME`; the last one is the daemon's command line.
 pub const MODULES: &[&str] = &[
+    "capture",
     "daemon",
     "dataplane",
     "journal",
