@@ -21,7 +21,6 @@ pub const MODULES: &[&str] = &[
     "journal",
     "kernel",
     "metrics",
-    "metrics",
     "mirrors",
     "reconcile",
     "remembered",
