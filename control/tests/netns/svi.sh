@@ -43,18 +43,8 @@ say "routes of the host are followed"
 reaches_not c10 10.7.0.1
 ip route add 10.7.0.0/16 via 192.168.20.9
 reaches c10 10.7.0.1
-capture_start far eth0 icmp and dst 10.7.0.1
-in_ns c10 ping -n -q -i 0.002 10.7.0.1 >"$OUT/flood" 2>&1 & flood=$!
-arriving() { [ "$(stat -c %s "$OUT/wire.pcap")" -gt 20000 ]; }
-wait_for 10 arriving
 ip route del 10.7.0.0/16
-withdrawn=$(date +%s.%N)
 reaches_not c10 10.7.0.1
-kill -INT $flood; wait $flood || true
-capture_stop
-late=$(packets "frame.time_epoch > $withdrawn")
-# One each 2 ms. Between the deletion and the look at the clock some are as they should be.
-check "no more than a second's packets go by a route that was withdrawn: $late" test "$late" -lt 500
 
 say "routes and neighbours of our own"
 shuntctl -- create Route prefix=10.7.0.0/16 next_hops='"via 192.168.20.9 dev vlan20"' >"$OUT/route"
