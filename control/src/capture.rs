@@ -5,6 +5,7 @@
 //! tap. A [`Feed`] reads the other ends whenever the client has taken what it was given. So nothing waits for a slow client: its
 //! taps fill, and what does not fit is counted by the workers. The capture ends with the connection.
 
+pub mod line;
 pub mod pcapng;
 
 use crate::clock::{self, Clock};
@@ -289,9 +290,10 @@ impl rpc::Feed for Feed {
     }
 
     fn end(&mut self, output: &mut Vec<u8>) {
-        if self.ended || self.generation.is_none() {
+        if self.ended {
             return;
         }
+        self.look(output);
         // What is in the taps by now still counts; what comes meanwhile does not keep it going.
         for _ in 0..64 {
             self.gather();

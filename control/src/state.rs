@@ -23,7 +23,7 @@ use crate::sflow::Sflow;
 use compile::Compiled;
 use router::Router;
 use shunt_ffi::Attachment;
-use shunt_switch::config::{DeviceIndex, PortIndex};
+use shunt_switch::config::{DeviceIndex, PortIndex, Snapshot};
 use shunt_switch::counters::{PortCounters, PortTotals};
 use shunt_switch::limits;
 use shunt_switch::port::Transmit;
@@ -74,6 +74,8 @@ pub struct State {
     port_numbers: Numbers,
     device_numbers: Numbers,
     generation: u64,
+    /// What is in force.
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 /// A bridge in force.
@@ -187,6 +189,7 @@ impl State {
             port_numbers: Numbers::new(limits::PORTS_MAX),
             device_numbers: Numbers::new(limits::DEVICES_MAX),
             generation: 0,
+            snapshot: None,
         }
     }
 
@@ -197,6 +200,11 @@ impl State {
         let devices = devices.map(|(name, device)| (name.clone(), (device.ifindex, fit(device))));
         let internals = scope.interfaces.iter().filter(|name| self.internals.contains_key(*name));
         Attached { devices: devices.collect(), internals: internals.cloned().collect() }
+    }
+
+    /// What the workers forward by, if anything is in force.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_deref()
     }
 
     /// How many snapshots there have been.
@@ -258,6 +266,7 @@ impl State {
         self.generation += 1;
         let snapshot = Arc::new(self.compile(model, &mirrors));
         self.dataplane.install(&snapshot)?;
+        self.snapshot = Some(snapshot);
         self.captures.installed(&mut self.dataplane)?;
         if held {
             self.dataplane.resume()?;

@@ -18,6 +18,7 @@ pub mod command;
 pub mod config;
 pub mod counters;
 pub mod crossing;
+pub mod explain;
 pub mod filter;
 pub mod fuzzing;
 pub mod limits;

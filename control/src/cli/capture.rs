@@ -4,13 +4,12 @@
 //! The daemon sends pcapng ([`crate::capture`]); with `-w` it is passed on as it comes, a batch at a time, so that a reader at the other
 //! end of a pipe sees packets live.
 
-mod line;
-
 use super::client::Client;
 use super::commands::Stop;
 use super::grammar::{Command, Invocation};
 use super::program::Program;
 use crate::capture::Request;
+use crate::capture::line;
 use crate::capture::pcapng::{self, Read};
 use serde_json::json;
 use shunt_ffi::pcap;

@@ -2,7 +2,7 @@
 //!
 //! The grammar is in [`grammar`], the list of commands in [`table`], what they do in [`commands`]; they work on a copy of
 //! the rows they need ([`needs`]), which [`transaction`] turns into one atomic, guarded transaction. [`program`] takes them through it.
-//! [`brctl`], [`capture`], [`docker`], [`drops`], [`top`] and [`watch`] are tools of their own, made of the same commands.
+//! [`brctl`], [`capture`], [`docker`], [`drops`], [`top`], [`trace`] and [`watch`] are tools of their own, made of the same commands.
 
 use commands::Stop;
 use grammar::{Invocation, Page};
@@ -27,6 +27,7 @@ pub mod program;
 mod snapshot;
 pub mod table;
 mod top;
+mod trace;
 pub mod transaction;
 mod watch;
 

@@ -5,7 +5,7 @@ use super::commands::{Context, Stop, bridge, database, legacy, neighbor, port, r
 use super::grammar::{Command, Invocation};
 use super::needs::Needs;
 use super::program::Program;
-use super::{brctl, capture, docker, drops, flows, top, watch};
+use super::{brctl, capture, docker, drops, flows, top, trace, watch};
 
 /// Adds the tables and columns that a command reads to what is fetched before it runs.
 pub type NeedsFn = fn(&mut Needs, &Command) -> Result<(), Stop>;
@@ -208,6 +208,7 @@ pub static COMMANDS: &[Spec] = &[
     runtime!("neigh flush", 0, 4, "[dev IFACE] [vrf NAME]", "forget learned hosts, so that they are asked for anew; static ones stay"),
     runtime!("forward trace", 2, 10, "SOURCE DESTINATION [proto P] [sport N] [dport N] [vrf NAME]", "print which way a packet would take, and why"),
     runtime!("flows/top", 0, 1, "[COUNT]", "print the greatest flows of the last seconds, by sampled traffic"),
+    runtime!("ofproto/trace", 1, 3, "[BRIDGE] FLOW [PACKET]", "print step by step what would become of a packet"),
     runtime!("worker/show", 0, 0, "", "print cores, their queues, load and batch sizes"),
     runtime!("version", 0, 0, "", "print the daemon's version"),
     runtime!("dpif/show", 0, 0, "", "print bridges and attached ports with their numbers"),
@@ -228,6 +229,7 @@ pub static COMMANDS: &[Spec] = &[
     tool!("flows", 0, "[--top[=N]] [--watch [--above=RATE]]", flows::run, "print the greatest flows by sampled traffic; with --watch those above a rate (10M), as they begin and end"),
     tool!("top", 0, "[-i SECONDS] [-b]", top::run, "show ports, rates, drops and workers until q is pressed; -b prints them once"),
     tool!("capture", 1, "PORT|BRIDGE [-w FILE|-] [--filter EXPR] [--in|--out|--drops] [-c N] [--snaplen N]", capture::run, "show or write (pcapng) packets and what becomes of them, until interrupted"),
+    tool!("trace", 1, "[BRIDGE] FLOW [PACKET] | --live PORT [--filter EXPR] [-c N]", trace::run, "print step by step what would become of a packet, or becomes of the next ones of a port"),
     tool!("brctl", 0, "COMMAND [ARG]...", brctl::run, "the commands of the Linux bridge's tool: addbr delbr addif delif show showmacs setageing"),
     tool!("docker", 0, "COMMAND [ARG]...", docker::run, "connect containers, as ovs-docker does: add-port del-port del-ports set-vlan"),
 

@@ -8,6 +8,7 @@ mod flows;
 mod interface;
 mod mdb;
 mod neigh;
+mod ofproto;
 mod port;
 mod route;
 mod router;
@@ -120,6 +121,7 @@ pub const COMMANDS: &[RuntimeCommand] = &[
     command("memory/show", "", 0..=0, daemon::memory_show),
     command("neigh/flush", "[dev IFACE] [vrf NAME]", 0..=4, neigh::flush),
     command("neigh/show", "[dev IFACE] [vrf NAME]", 0..=4, neigh::show),
+    command("ofproto/trace", "[BRIDGE] FLOW [PACKET]", 1..=3, ofproto::trace),
     command("port/stats", "[PORT]", 0..=1, port::stats),
     command("route/get", "ADDRESS [vrf NAME]", 1..=3, route::get),
     command("route/show", "[PREFIX] [vrf NAME]", 0..=3, route::show),

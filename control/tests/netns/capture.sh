@@ -61,3 +61,16 @@ check "a line tells the fate" grep -qE '^[0-9:.]+ c1 (in|out) .* (10.0.0.1 > 10.
 for n in 1 2 3 4 5 6 7 8; do captures "$OUT/$n.pcapng" c1; pids[n]=$CAPTURE; done
 refused 1 'there cannot be more' shuntctl capture c1
 for n in 1 2 3 4 5 6 7 8; do ends "${pids[n]}" "$OUT/$n.pcapng"; done
+
+say "what would become of a packet"
+says() { local regex=$1; shift; "$@" >"$OUT/said" 2>&1 || fail "$*: $(cat "$OUT/said")"; grep -qE -- "$regex" "$OUT/said" || { cat "$OUT/said"; fail "$* does not say /$regex/"; }; ok "$* says /$regex/"; }
+mac() { in_ns "$1" cat /sys/class/net/eth0/address; }
+says "^  egress +c2: .* > $(mac c2) 10.0.0.1 > 10.0.0.2 ICMP" shuntctl trace br0 "in_port=c1,dl_src=$(mac c1),dl_dst=$(mac c2),icmp,nw_src=10.0.0.1,nw_dst=10.0.0.2"
+says '^  vlan_in +dropped: tagged_on_access: A tagged frame' ovs-appctl -t /run/shunt/db.sock ofproto/trace br0 in_port=c1,dl_vlan=7
+says 'the sender is new, and would be learned on c3' shuntctl trace br0 in_port=c3,dl_vlan=10,dl_src=02:00:00:00:00:77
+refute "it is learned" learned br0 02:00:00:00:00:77 10
+refused 1 'no such port of bridge br0' shuntctl trace br0 in_port=c4
+(shuntctl trace --live c1 --filter icmp >"$OUT/live" 2>&1; echo $? >"$OUT/status2") & one=$!
+wait_for 5 bash -c "ip netns exec c1 ping -qc1 10.0.0.2 >/dev/null; test -e $OUT/status2"
+wait $one
+check "a real one, and why" bash -c "grep -q 'c1 in .*ICMP, length 98: to c2$' $OUT/live && grep -q '^  egress    c2: ' $OUT/live"

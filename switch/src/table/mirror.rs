@@ -49,7 +49,7 @@ pub struct MirrorConfig {
 }
 
 /// A mirror, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mirror {
     /// Where copies go.
     pub output: Output,

@@ -2,7 +2,7 @@
 //!
 //! `time port in|out source > destination [vlan N]... protocol, length N: fate`
 
-use crate::capture::pcapng::Packet;
+use super::pcapng::Packet;
 use shunt_switch::wire::ethernet::Mac;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ const ETHERTYPE_AT: usize = 12;
 const DAY_S: u64 = 24 * 60 * 60;
 
 /// The line; the time is UTC.
-pub(super) fn of(packet: &Packet<'_>, interfaces: &[String]) -> String {
+pub fn of(packet: &Packet<'_>, interfaces: &[String]) -> String {
     let port = interfaces.get(packet.interface as usize).map_or("?", String::as_str);
     let (seconds, micros) = (packet.at_ns / 1_000_000_000 % DAY_S, packet.at_ns % 1_000_000_000 / 1000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -23,7 +23,8 @@ pub(super) fn of(packet: &Packet<'_>, interfaces: &[String]) -> String {
     format!("{hour:02}:{minute:02}:{second:02}.{micros:06} {port} {direction} {what}, length {len}: {fate}")
 }
 
-fn headers(octets: &[u8]) -> String {
+/// Addresses, tags and what follows them.
+pub fn headers(octets: &[u8]) -> String {
     let mac = |at: usize| octets.get(at..).and_then(|rest| rest.first_chunk::<6>()).map(|octets| Mac::new(*octets));
     let (Some(destination), Some(source)) = (mac(0), mac(6)) else { return "truncated".to_owned() };
     let mut out = format!("{source} > {destination}");
