@@ -32,6 +32,8 @@ pub enum Command {
     Changes(Changes),
     /// A thousand ports: adding one, starting again, memory, transactions a second.
     Scale(Scale),
+    /// A full Internet table: loading it, memory, lookups, and changes while packets are routed.
+    Fib(Fib),
     /// Every comparison that has a floor, in one run, as one table.
     Floors(Floors),
     /// Two revisions of shunt in turn: faster, slower, or no difference?
@@ -51,6 +53,29 @@ pub enum SinkKind {
     Tc,
     /// In the driver, by native XDP: socket buffers are copied into pages first.
     Xdp,
+}
+
+/// Settings of a measurement of routes.
+#[derive(Args, Clone, Debug)]
+pub struct Fib {
+    /// IPv4 routes.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub v4: usize,
+    /// IPv6 routes.
+    #[arg(long, default_value_t = 200_000)]
+    pub v6: usize,
+    /// Addresses that are looked up in a round.
+    #[arg(long, default_value_t = 1 << 20)]
+    pub lookups: usize,
+    /// Changes while packets are routed.
+    #[arg(long, default_value_t = 100_000)]
+    pub changes: usize,
+    /// Of them a second.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Settings of a measurement with many ports.

@@ -13,6 +13,7 @@ pub mod compare;
 pub mod cpu;
 pub mod delays;
 pub mod dut;
+pub mod fib;
 pub mod floors;
 pub mod forwarder;
 pub mod frame;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use shunt_perf::arguments::{Arguments, Command};
-use shunt_perf::{commands, compare, floors, forwarder, html, scale};
+use shunt_perf::{commands, compare, fib, floors, forwarder, html, scale};
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Floors(settings) => floors::run(&settings),
         Command::Compare(settings) => compare::run(&settings),
         Command::Report(settings) => html::run(&settings),
+        Command::Fib(settings) => fib::run(&settings),
         Command::Scale(settings) => scale::run(&settings),
         Command::AfxdpForwarder(settings) => forwarder::run(&settings),
     };
