@@ -179,7 +179,7 @@ pub fn read(octets: &[u8]) -> Result<Option<(Read<'_>, usize)>, &'static str> {
     const WRONG: &str = "not the pcapng that shuntd writes";
     let (Some(kind), Some(len)) = (word(octets, 0), word(octets, 4)) else { return Ok(None) };
     let len = len as usize;
-    if len < FRAME || len % 4 != 0 || len > 1 << 20 {
+    if len < FRAME || !len.is_multiple_of(4) || len > 1 << 20 {
         return Err(WRONG);
     }
     let Some(block) = octets.get(..len) else { return Ok(None) };
