@@ -205,7 +205,7 @@ fn to_hex(octets: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    if digits.len() != text.chars().count() || digits.len() % 2 != 0 || digits.is_empty() {
+    if digits.len() != text.chars().count() || !digits.len().is_multiple_of(2) || digits.is_empty() {
         return Err(format!("\"{text}\" is no packet: give its octets in hexadecimal, two digits each"));
     }
     Ok(digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
