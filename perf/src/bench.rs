@@ -113,6 +113,7 @@ impl<'a> Bench<'a> {
             core: common.worker_core,
             macs: load.macs,
             roles: load.vlan.roles(),
+            watched: load.watched,
             bin_dir,
             shuntd_args: &common.shuntd_args,
             forwarder_args: &common.forwarder_args,

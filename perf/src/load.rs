@@ -80,6 +80,21 @@ pub enum Vlan {
     Route,
 }
 
+/// Who looks on. Only shunt can be watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Watched {
+    /// Nobody.
+    #[default]
+    No,
+    /// sFlow samples one packet in 1000.
+    Sflow,
+    /// A capture of some 10 % of 1000 flows, where they come in and where they leave.
+    Capture,
+    /// The metrics are scraped each second.
+    Metrics,
+}
+
 /// How a switch is to treat one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -142,11 +157,14 @@ pub struct Load {
     /// Ports of the switch; all but two are idle.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=1024))]
     pub ports: u32,
+    /// Who looks on at shunt.
+    #[arg(long, value_enum, default_value = "no")]
+    pub watched: Watched,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Self { size: Size::Octets(64), flows: 1, macs: 1, vlan: Vlan::None, ports: 2 }
+        Self { size: Size::Octets(64), flows: 1, macs: 1, vlan: Vlan::None, ports: 2, watched: Watched::No }
     }
 }
 
@@ -160,10 +178,16 @@ impl fmt::Display for Load {
             }
         }
         match self.vlan {
-            Vlan::None => Ok(()),
-            Vlan::Push => write!(f, ", tag pushed"),
-            Vlan::Pop => write!(f, ", tag popped"),
-            Vlan::Route => write!(f, ", routed"),
+            Vlan::None => {}
+            Vlan::Push => write!(f, ", tag pushed")?,
+            Vlan::Pop => write!(f, ", tag popped")?,
+            Vlan::Route => write!(f, ", routed")?,
+        }
+        match self.watched {
+            Watched::No => Ok(()),
+            Watched::Sflow => write!(f, ", sampled"),
+            Watched::Capture => write!(f, ", captured"),
+            Watched::Metrics => write!(f, ", scraped"),
         }
     }
 }

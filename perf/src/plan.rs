@@ -2,7 +2,7 @@
 
 use crate::arguments::Exchange;
 use crate::dut::Kind::{self, AfxdpForwarder, Bridge, OvsAfxdp, Shunt, XdpRedirect};
-use crate::load::{Load, Size, Vlan};
+use crate::load::{Load, Size, Vlan, Watched};
 use crate::measure::Measure;
 use crate::stream::Stream;
 
@@ -31,11 +31,16 @@ pub(crate) struct Floor {
     pub(crate) base: Option<Term>,
 }
 
-const PLAIN: Load = Load { size: Size::Octets(64), flows: 1, macs: 1, vlan: Vlan::None, ports: 2 };
+const PLAIN: Load =
+    Load { size: Size::Octets(64), flows: 1, macs: 1, vlan: Vlan::None, ports: 2, watched: Watched::No };
 const MANY: Load = Load { flows: 1000, macs: 1000, ..PLAIN };
 const PUSH: Load = Load { vlan: Vlan::Push, ..PLAIN };
 const POP: Load = Load { vlan: Vlan::Pop, ..PLAIN };
 const ROUTE: Load = Load { vlan: Vlan::Route, ..PLAIN };
+const FLOWS: Load = Load { flows: 1000, ..PLAIN };
+const SAMPLED: Load = Load { watched: Watched::Sflow, ..FLOWS };
+const CAPTURED: Load = Load { watched: Watched::Capture, ..FLOWS };
+const SCRAPED: Load = Load { watched: Watched::Metrics, ..FLOWS };
 const PORTS: Load = Load { ports: 256, ..PLAIN };
 const CHANGING: Load = Load { ports: 3, ..PLAIN };
 
@@ -62,6 +67,9 @@ fn throughput() -> Vec<Floor> {
         ratio("tag-push", "tag pushed toward an uplink, beside untagged", flat(Shunt, PUSH), flat(Shunt, PLAIN)),
         ratio("tag-pop", "tag popped from an uplink, beside untagged", flat(Shunt, POP), flat(Shunt, PLAIN)),
         ratio("routed", "routed from one VLAN to another, beside untagged", flat(Shunt, ROUTE), flat(Shunt, PLAIN)),
+        ratio("sampled", "sFlow, 1 packet in 1000, beside none", flat(Shunt, SAMPLED), flat(Shunt, FLOWS)),
+        ratio("captured", "a capture of 10 % of the packets, beside none", flat(Shunt, CAPTURED), flat(Shunt, FLOWS)),
+        ratio("scraped", "metrics scraped each second, beside none", flat(Shunt, SCRAPED), flat(Shunt, FLOWS)),
         ratio("routed-linux", "the same beside the Linux router", flat(Shunt, ROUTE), flat(Bridge, ROUTE)),
     ]
 }

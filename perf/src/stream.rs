@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::arguments::{Common, Exchange};
 use crate::cpu;
 use crate::dut::{Dut, Kind, Start};
-use crate::load::Role;
+use crate::load::{Role, Watched};
 use crate::measure::Outcome;
 use crate::netns;
 use crate::process::{self, Interrupt, Service};
@@ -79,6 +79,7 @@ impl<'a> Hosts<'a> {
             core: common.worker_core,
             macs: 1,
             roles: [Role::Plain; 2],
+            watched: Watched::No,
             bin_dir,
             shuntd_args: &common.shuntd_args,
             forwarder_args: &format!("--checksums {}", common.forwarder_args),

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::load::Role;
+use crate::load::{Role, Watched};
 use crate::process::Interrupt;
 use crate::rig::{PORT_1, PORT_2, Rig};
 
@@ -47,6 +47,8 @@ pub struct Start<'a> {
     pub macs: u32,
     /// How the two busy ports treat tags.
     pub roles: [Role; 2],
+    /// Who looks on.
+    pub watched: Watched,
     /// Where shuntd and shuntctl are.
     pub bin_dir: &'a Path,
     /// More arguments for shuntd.

@@ -1,9 +1,11 @@
 //! How is shunt itself run for a measurement?
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,10 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Change, Dut, Start, sink_macs_in};
-use crate::load::{Gateway, Role};
+use crate::load::{Gateway, Role, Watched};
 use crate::netns;
 use crate::process::{self, Service};
-use crate::rig::PORT_1;
+use crate::rig::{self, PORT_1};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -23,7 +25,15 @@ pub struct Shunt {
     daemon: Service,
     arguments: String,
     client: PathBuf,
+    /// Who looks on, besides the daemon itself.
+    _watcher: Option<Watcher>,
     folder: TempDir,
+}
+
+/// Looks on until it is dropped.
+enum Watcher {
+    Capture { _client: Service },
+    Scraper { _until: Sender<()> },
 }
 
 /// Why it cannot be measured here.
@@ -41,15 +51,56 @@ impl Shunt {
         let mut command = start.rig.dut.command(start.bin_dir.join("shuntd"));
         command.arg("--socket").arg(&socket).arg("--state").arg(folder.path().join("conf.db"));
         command.arg("--cores").arg(start.core.to_string()).args(start.shuntd_args.split_whitespace());
+        let metrics = folder.path().join("metrics.sock");
+        if start.watched == Watched::Metrics {
+            command.arg("--metrics").arg(format!("unix:{}", metrics.display()));
+        }
         let mut daemon = Service::start("shuntd", &command, folder.path().join("shuntd.log"))?;
         start.interrupt.wait_for("the start of shuntd", START_LIMIT, || {
             daemon.check_alive()?;
             Ok(UnixStream::connect(&socket).ok())
         })?;
-        let shunt =
-            Self { daemon, arguments: start.shuntd_args.to_owned(), client: start.bin_dir.join("shuntctl"), folder };
+        let (arguments, client) = (start.shuntd_args.to_owned(), start.bin_dir.join("shuntctl"));
+        let mut shunt = Self { daemon, arguments, client, _watcher: None, folder };
         shunt.configure(start)?;
+        shunt._watcher = shunt.watch(start, metrics)?;
         Ok(shunt)
+    }
+
+    fn watch(&self, start: &Start<'_>, metrics: PathBuf) -> Result<Option<Watcher>> {
+        match start.watched {
+            Watched::No => Ok(None),
+            Watched::Sflow => {
+                rig::ip(&start.rig.dut, &["addr", "add", "192.0.2.1/32", "dev", "lo"])?;
+                rig::ip(&start.rig.dut, &["link", "set", "lo", "up"])?;
+                let agent = ["create", "sFlow", "agent=lo", "targets=\"127.0.0.1:6343\"", "sampling=1000"];
+                let bridge = ["--", "set", "Bridge", "br0", "sflow=@s"];
+                self.ctl(&[&["--", "--id=@s"], &agent[..], &bridge].concat()).map(|_| None)
+            }
+            Watched::Capture => {
+                // The generator counts flows from the first octet of the source port on: 26 of 256.
+                let wanted = ["capture", PORT_1, "--filter", "udp[0] < 26", "-w", "/dev/null"];
+                let mut command = Command::new(&self.client);
+                command.arg(self.database()).args(wanted);
+                let _client = Service::start("shuntctl capture", &command, self.folder.path().join("capture.log"))?;
+                Ok(Some(Watcher::Capture { _client }))
+            }
+            Watched::Metrics => {
+                let (_until, ended) = channel();
+                std::thread::spawn(move || {
+                    while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                        if let Err(error) = scrape(&metrics) {
+                            eprintln!("shunt-perf: no metrics: {error}");
+                        }
+                    }
+                });
+                Ok(Some(Watcher::Scraper { _until }))
+            }
+        }
+    }
+
+    fn database(&self) -> String {
+        format!("--db=unix:{}", self.folder.path().join("db.sock").display())
     }
 
     fn configure(&self, start: &Start<'_>) -> Result<()> {
@@ -83,9 +134,15 @@ impl Shunt {
     }
 
     fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        let database = format!("--db=unix:{}", self.folder.path().join("db.sock").display());
-        process::run(Command::new(&self.client).arg(database).args(arguments))
+        process::run(Command::new(&self.client).arg(self.database()).args(arguments))
     }
+}
+
+/// Reads all metrics once.
+fn scrape(socket: &Path) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: shunt\r\nConnection: close\r\n\r\n")?;
+    std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
 }
 
 impl Dut for Shunt {
