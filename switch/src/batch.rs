@@ -88,7 +88,7 @@ impl Batch {
         let all = &self.metas[..self.len];
         for (i, meta) in all.iter().enumerate() {
             packets += 1;
-            octets += u64::from(meta.len.saturating_sub(own_octets));
+            octets += u64::from(meta.len);
             if !matches!(meta.fate, Fate::One(_) | Fate::Routed(_) | Fate::Flood | Fate::Snooped(_)) {
                 dropped += 1;
                 // No step leaves a packet undecided; should one, it has gone nowhere.
@@ -103,7 +103,7 @@ impl Batch {
             if all.get(i + 1).is_none_or(|next| next.port != meta.port) {
                 let counters = port_counters(config, meta.port, worker, unattributed);
                 counters.rx_packets.add(packets);
-                counters.rx_bytes.add(octets);
+                counters.rx_bytes.add(octets.saturating_sub(packets * u64::from(own_octets)));
                 (packets, octets) = (0, 0);
             }
         }

@@ -3,7 +3,7 @@
 //! Exits: [`Reason::Oversized`], [`Reason::TruncatedEthernet`], [`Reason::TruncatedVlan`], [`Reason::NoPort`].
 
 use crate::config::{Ingress, PortIndex};
-use crate::limits::{FRAME_MAX, VLANS};
+use crate::limits::FRAME_MAX;
 use crate::meta::Meta;
 use crate::path::lane::{Lane, Lanes};
 use crate::reason::Reason;
@@ -18,32 +18,31 @@ pub fn one<'l, 'a>(
     ingress: &Ingress,
     lanes: &'l mut Lanes<'a>,
 ) -> Result<&'l mut Lane<'a>, Reason> {
-    match ingress {
-        Ingress::Port(port) => {
-            let lane = lanes.of(*port);
-            // First: whatever is wrong is then counted there.
-            if lane.is_some() {
-                meta.port = *port;
-            }
-            let ethertype = ethernet(meta, head)?;
-            let lane = lane.ok_or(Reason::NoPort)?;
-            tags(meta, head, ethertype)?;
-            Ok(lane)
-        }
-        Ingress::Vlans(ports) => by_link_tag(meta, head, TPID_8021Q, ports, lanes),
-        Ingress::Punted(ports) => by_link_tag(meta, head, TPID_8021AD, ports, lanes),
+    let Ingress::Port(port) = ingress else { return by_link_tag(meta, head, ingress, lanes) };
+    let lane = lanes.of(*port);
+    // First: whatever is wrong is then counted there.
+    if lane.is_some() {
+        meta.port = *port;
     }
+    let ethertype = ethernet(meta, head)?;
+    let lane = lane.ok_or(Reason::NoPort)?;
+    tags(meta, head, ethertype)?;
+    Ok(lane)
 }
 
-/// A packet of a device that several ports share, which the outermost tag tells apart if it is of this kind.
+/// A packet of a device that several ports share, which its outermost tag tells apart.
 #[inline(never)]
 fn by_link_tag<'l, 'a>(
     meta: &mut Meta,
     head: &[u8],
-    tpid: u16,
-    ports: &[PortIndex; VLANS],
+    ingress: &Ingress,
     lanes: &'l mut Lanes<'a>,
 ) -> Result<&'l mut Lane<'a>, Reason> {
+    let (tpid, ports) = match ingress {
+        Ingress::Port(_) => return Err(Reason::NoPort),
+        Ingress::Vlans(ports) => (TPID_8021Q, ports),
+        Ingress::Punted(ports) => (TPID_8021AD, ports),
+    };
     let mut ethertype = ethernet(meta, head)?;
     if ethertype == tpid {
         let (tag, next) = vlan::tag_at(head, ethernet::ADDRESSES, ethertype).map_err(|_| Reason::TruncatedVlan)?;
