@@ -3,14 +3,12 @@
 //! One tcx program for all devices, and memory that it shares with the switch, so that a decision is left, and withdrawn,
 //! without a system call. What the memory means is the switch's business (`table::shortcut`); here is how large it is.
 
-use crate::error::SyscallError;
 use crate::link::{Hook, Link};
 use crate::program::{LOADER, ProgramError};
 use crate::words::Words;
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
-use rustix::thread::{MembarrierCommand, membarrier};
 use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -155,12 +153,4 @@ impl Drop for Attached {
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::MonotonicCoarse);
     (time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()) >> 30
-}
-
-/// Makes sure that no processor still runs the program with what it read before: some 10 ms.
-///
-/// # Errors
-/// If the kernel has no `membarrier(2)`, or runs processors without ticks (`nohz_full`).
-pub fn settle() -> Result<(), SyscallError> {
-    membarrier(MembarrierCommand::Global).map_err(|errno| SyscallError::new("membarrier", "all processors", errno))
 }

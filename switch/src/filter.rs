@@ -6,24 +6,12 @@
 //! program of n instructions takes at most n steps, whatever the packet is.
 
 use shunt_ffi::Packet;
+pub use shunt_ffi::pcap::Instruction;
 
 /// Most instructions of a filter: they are run for each packet of the port.
 pub const INSTRUCTIONS_MAX: usize = 1024;
 /// Cells of memory.
 const CELLS: usize = 16;
-
-/// One instruction, as `tcpdump -ddd` prints it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
-    /// What to do.
-    pub code: u16,
-    /// How many instructions to pass over if the condition holds.
-    pub jt: u8,
-    /// And if not.
-    pub jf: u8,
-    /// The operand.
-    pub k: u32,
-}
 
 /// Why a program is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

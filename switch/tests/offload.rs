@@ -172,6 +172,19 @@ impl World {
         }
     }
 
+    /// A copy of the FDB, as a trace makes one, withdraws nothing.
+    fn check_copy(&self) {
+        let standing = || {
+            let mut count = 0;
+            self.kernel.shortcuts.for_each(|_| count += 1);
+            count
+        };
+        let before = standing();
+        let fdb = &self.offloaded.scene.bridges[0].fdb;
+        fdb.resized(fdb.stats().max).flush();
+        assert_eq!(standing(), before);
+    }
+
     fn check_counters(&self) {
         for port in 0..usize::from(PORTS) {
             let counts = |totals: PortTotals| [totals.rx_packets, totals.rx_bytes, totals.tx_packets, totals.tx_bytes];
@@ -192,6 +205,7 @@ fn with_shortcuts_as_without() {
             if world.pick(80) == 0 { world.event() } else { world.frame() }
         }
         world.check_counters();
+        world.check_copy();
         taken += world.kernel.taken;
     }
     assert!(taken > 6000, "only {taken} of 120 000 frames took a shortcut");

@@ -105,11 +105,11 @@ impl Fdb {
         });
         ledger.statistics = old.statistics;
         drop(ledger);
-        self.epochs.get().inspect(|epochs| new.watch(epochs));
         new
     }
 
-    /// From now on these epochs say of each host that its entry has changed.
+    /// From now on these epochs say of each host that its entry has changed. One made by [`Fdb::resized`] has none yet: it may
+    /// be a copy to try something out.
     pub fn watch(&self, epochs: &Epochs) {
         // Whoever set them first set the same.
         let _ = self.epochs.set(epochs.clone());
