@@ -77,9 +77,9 @@ impl Model {
         Served { is_alone: !self.interfaces.iter().any(is_other), hosts }
     }
 
-    /// Works out anew who serves which host, and says if that is different, as interfaces came, went or changed. Adds whose SVIs are `others` now, and to `touched`
-    /// those that are concerned, and to
-    /// `routes` those of hosts that came or went.
+    /// Works out anew who serves which host, because the interfaces `touched` came, went or changed; true if somebody is served
+    /// by another one. Adds to `touched` whom that concerns, to `others` interfaces that became SVIs or ceased to be, and to
+    /// `routes` those to hosts that came or went.
     pub(super) fn settle_hosts(
         &mut self,
         touched: &mut BTreeSet<String>,
