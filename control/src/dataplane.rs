@@ -6,6 +6,7 @@
 
 mod thread;
 
+use shunt_ffi::cpu;
 use shunt_switch::capture::Capture;
 use shunt_switch::command::{self, Command, Event};
 use shunt_switch::config::{DeviceIndex, Snapshot};
@@ -78,6 +79,8 @@ struct Handle {
 /// All workers.
 pub struct Dataplane {
     workers: Vec<Handle>,
+    /// The cores that this process may use.
+    allowed: Vec<usize>,
     tuning: Tuning,
     sleep_max_us: u64,
 }
@@ -136,13 +139,15 @@ pub struct Recalled {
 impl Dataplane {
     /// Starts one worker on each of `cores`.
     pub fn start(cores: &[usize], tuning: Tuning) -> Result<Self, StartError> {
-        let mut dataplane = Self { workers: Vec::new(), tuning, sleep_max_us: to_us(tuning.sleep_max()) };
+        let sleep_max_us = to_us(tuning.sleep_max());
+        let mut dataplane = Self { workers: Vec::new(), allowed: cpu::allowed(), tuning, sleep_max_us };
         dataplane.set_cores(cores)?;
         Ok(dataplane)
     }
 
     /// From now on there is one worker on each of `cores`, at most [`WORKERS_MAX`]. Workers on other cores go to the cores
-    /// that are new, or have none: take their queues away before or after.
+    /// that are new, or have none: take their queues away before or after. The calling thread keeps off them, if that leaves
+    /// it any core: a worker that has to wait for it to finish a change loses packets meanwhile.
     pub fn set_cores(&mut self, cores: &[usize]) -> Result<(), StartError> {
         for handle in &mut self.workers {
             handle.core = handle.core.filter(|core| cores.contains(core));
@@ -160,7 +165,17 @@ impl Dataplane {
                 None => self.start_worker(core)?,
             }
         }
+        let left: Vec<usize> = self.allowed.iter().copied().filter(|core| !cores.contains(core)).collect();
+        let left = if left.is_empty() { &self.allowed } else { &left };
+        if let Err(error) = cpu::keep_on(left) {
+            tracing::warn!("configuration changes may take time from workers: {error}");
+        }
         Ok(())
+    }
+
+    /// The cores that workers can be given.
+    pub fn allowed(&self) -> &[usize] {
+        &self.allowed
     }
 
     fn start_worker(&mut self, core: usize) -> Result<(), StartError> {

@@ -2,7 +2,7 @@
 
 use crate::error::SyscallError;
 use rustix::io::Errno;
-use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that the calling thread may run on, in order: those of the machine, less what a cpuset or taskset took away.
 pub fn allowed() -> Vec<usize> {
@@ -16,6 +16,14 @@ pub fn pin(core: usize) -> Result<(), SyscallError> {
     let accepted = core_affinity::set_for_current(core_affinity::CoreId { id: core });
     let set = sched_getaffinity(None).map_err(fail)?;
     if accepted && members(&set) == [core] { Ok(()) } else { Err(fail(Errno::INVAL)) }
+}
+
+/// Keeps the calling thread, and those that it starts from now on, on `cores`.
+pub fn keep_on(cores: &[usize]) -> Result<(), SyscallError> {
+    let mut set = CpuSet::new();
+    cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
+    sched_setaffinity(None, &set)
+        .map_err(|errno| SyscallError::new("sched_setaffinity", format!("cores {cores:?}"), errno))
 }
 
 /// The processor's cycle counter: for shares and averages on one core, not for time. Constant 0 where there is none.
@@ -64,6 +72,9 @@ mod tests {
             assert!(pin(CpuSet::MAX_CPU - 1).is_err());
             pin(core).expect("an allowed core");
             assert_eq!(super::allowed(), [core]);
+            assert!(keep_on(&[]).is_err());
+            keep_on(&allowed).expect("what it had before");
+            assert_eq!(super::allowed(), allowed);
         })
         .join()
         .expect("no panic");

@@ -4,7 +4,6 @@ use super::Reconciler;
 use crate::dataplane::{StartError, Stuck};
 use crate::kernel::{Kernel, Link};
 use crate::model::{Interface, MTU_MAX, MTU_MIN, Model, Wanted};
-use shunt_ffi::cpu;
 use shunt_switch::table::vlan::{Carried, VlanPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +14,7 @@ impl Reconciler {
         let mut state = self.state.borrow_mut();
         let polling = &model.polling;
         let before = std::mem::replace(&mut self.polling_problem, polling.problem.clone());
-        let allowed = cpu::allowed();
+        let allowed = state.dataplane.allowed();
         let cores =
             polling.cores.as_ref().map(|cores| cores.iter().partition::<Vec<usize>, _>(|core| allowed.contains(core)));
         let cores = match &cores {
