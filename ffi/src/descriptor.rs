@@ -3,7 +3,7 @@
 //! A wrong descriptor is a bug of a driver or of ours, not an attack that could be fenced off (the kernel can do anything),
 //! but it must not become a panic, a read beyond a chunk, or one frame in two hands. It is refused and counted.
 
-use crate::frame::{Frame, Lent};
+use crate::frame::{Frame, Lent, OpenLent};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A descriptor of the receive and transmit rings: `struct xdp_desc` in include/uapi/linux/if_xdp.h.
@@ -69,48 +69,43 @@ impl Faults {
 /// A received piece of a packet: like a [`Frame`] the only handle to its chunk. Made here only, and checked: the octets lie
 /// inside a chunk of the queue.
 #[derive(Debug)]
-pub(crate) struct Segment {
-    /// Offset of the first octet in the area.
-    addr: u64,
-    len: u32,
-    /// Further pieces of the packet follow.
-    more: bool,
-}
+pub(crate) struct Segment(Descriptor);
 
 impl Segment {
     /// The frame that the octets are in.
     #[inline]
-    pub(crate) fn into_frame(self, chunk_bytes: u32) -> Frame {
-        Frame::of_segment(split(self.addr, chunk_bytes).0)
+    pub(crate) fn into_frame(self, chunks: Chunks) -> Frame {
+        Frame::of_segment(chunks.split(self.0.addr).0)
     }
 
     #[inline]
     pub(crate) fn addr(&self) -> u64 {
-        self.addr
+        self.0.addr
     }
 
     #[inline]
     pub(crate) fn len(&self) -> u32 {
-        self.len
+        self.0.len
     }
 
+    /// Further pieces of the packet follow.
     #[inline]
     pub(crate) fn more(&self) -> bool {
-        self.more
+        self.0.options & libc::XDP_PKT_CONTD != 0
     }
 }
 
 /// The piece that is a whole packet, as nearly all are. None, and nothing changed, if it is not or something is wrong.
 #[inline(always)]
-pub(crate) fn whole(descriptor: Descriptor, lent: &mut Lent, chunk_bytes: u32) -> Option<Segment> {
+pub(crate) fn whole(descriptor: Descriptor, lent: &mut OpenLent<'_>, chunks: Chunks) -> Option<Segment> {
     let Descriptor { addr, len, options } = descriptor;
-    let (chunk, offset) = split(addr, chunk_bytes);
-    if len.wrapping_sub(1) >= chunk_bytes - offset || options & libc::XDP_PKT_CONTD != 0 {
+    let (chunk, offset) = chunks.split(addr);
+    if len.wrapping_sub(1) >= chunks.bytes() - offset || options & libc::XDP_PKT_CONTD != 0 {
         return None;
     }
     // The frame lives on as the segment.
     let _ = lent.redeem(chunk)?;
-    Some(Segment { addr, len, more: false })
+    Some(Segment(descriptor))
 }
 
 /// Checks a descriptor of the receive ring. A frame that is ours again comes back even if its length makes no sense.
@@ -118,39 +113,68 @@ pub(crate) fn whole(descriptor: Descriptor, lent: &mut Lent, chunk_bytes: u32) -
 pub(crate) fn received(
     descriptor: Descriptor,
     lent: &mut Lent,
-    chunk_bytes: u32,
+    chunks: Chunks,
 ) -> Result<Segment, (Fault, Option<Frame>)> {
-    let Descriptor { addr, len, options } = descriptor;
-    let (chunk, offset) = split(addr, chunk_bytes);
+    let Descriptor { addr, len, .. } = descriptor;
+    let (chunk, offset) = chunks.split(addr);
+    let mut lent = lent.open();
     let frame = lent.redeem(chunk).ok_or_else(|| (lent.fault(chunk), None))?;
-    if len == 0 || len > chunk_bytes - offset {
+    if len == 0 || len > chunks.bytes() - offset {
         return Err((Fault::Length, Some(frame)));
     }
-    Ok(Segment { addr, len, more: options & libc::XDP_PKT_CONTD != 0 })
+    Ok(Segment(descriptor))
 }
 
 /// Checks an address of the completion ring.
 #[inline(always)]
-pub(crate) fn completed(addr: u64, lent: &mut Lent, chunk_bytes: u32) -> Option<Frame> {
-    lent.redeem(split(addr, chunk_bytes).0)
+pub(crate) fn completed(addr: u64, lent: &mut OpenLent<'_>, chunks: Chunks) -> Option<Frame> {
+    lent.redeem(chunks.split(addr).0)
 }
 
 /// What is wrong with an address of the completion ring that is not that of a frame.
 #[cold]
-pub(crate) fn fault(addr: u64, lent: &Lent, chunk_bytes: u32) -> Fault {
-    lent.fault(split(addr, chunk_bytes).0)
+pub(crate) fn fault(addr: u64, lent: &OpenLent<'_>, chunks: Chunks) -> Fault {
+    lent.fault(chunks.split(addr).0)
 }
 
-/// The address as chunk and offset. An aligned area's chunk sizes are powers of two.
-#[inline]
-fn split(addr: u64, chunk_bytes: u32) -> (u64, u32) {
-    (addr >> chunk_bytes.trailing_zeros(), addr as u32 & (chunk_bytes - 1))
+/// How an area is cut: into chunks of equal size, a power of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunks {
+    shift: u32,
+}
+
+impl Chunks {
+    /// Of so many octets each.
+    pub(crate) const fn of(bytes: u32) -> Self {
+        assert!(bytes.is_power_of_two());
+        Self { shift: bytes.trailing_zeros() }
+    }
+
+    /// Octets of a chunk.
+    #[inline]
+    pub(crate) const fn bytes(self) -> u32 {
+        1 << self.shift
+    }
+
+    /// Where a chunk begins in the area.
+    #[inline]
+    pub(crate) fn start(self, chunk: u32) -> u64 {
+        u64::from(chunk) << self.shift
+    }
+
+    /// In which chunk an address is, and where in it.
+    #[inline]
+    fn split(self, addr: u64) -> (u64, u32) {
+        (addr >> self.shift, addr as u32 & (self.bytes() - 1))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::frame::carve;
+
+    const CHUNKS: Chunks = Chunks::of(2048);
 
     fn all_lent() -> Lent {
         let mut lent = Lent::new(4, 4);
@@ -162,8 +186,8 @@ mod tests {
 
     fn fault_of(addr: u64, len: u32) -> (Fault, bool) {
         let descriptor = Descriptor { addr, len, options: 0 };
-        assert!(whole(descriptor, &mut all_lent(), 2048).is_none());
-        let (fault, frame) = received(descriptor, &mut all_lent(), 2048).expect_err("hostile");
+        assert!(whole(descriptor, &mut all_lent().open(), CHUNKS).is_none());
+        let (fault, frame) = received(descriptor, &mut all_lent(), CHUNKS).expect_err("hostile");
         (fault, frame.is_some())
     }
 
@@ -184,14 +208,15 @@ mod tests {
     fn a_frame_returned_twice_is_refused() {
         let mut lent = all_lent();
         let descriptor = Descriptor { addr: 5 * 2048 + 256, len: 1792, options: 0 };
-        let segment = received(descriptor, &mut lent, 2048).expect("fits to the last octet");
-        assert_eq!((segment.addr, segment.len), (5 * 2048 + 256, 1792));
-        assert_eq!(segment.into_frame(2048).chunk(), 5);
-        assert_eq!(received(descriptor, &mut lent, 2048).expect_err("twice").0, Fault::NotLent);
+        let segment = received(descriptor, &mut lent, CHUNKS).expect("fits to the last octet");
+        assert_eq!((segment.addr(), segment.len()), (5 * 2048 + 256, 1792));
+        assert_eq!(segment.into_frame(CHUNKS).chunk(), 5);
+        assert_eq!(received(descriptor, &mut lent, CHUNKS).expect_err("twice").0, Fault::NotLent);
         assert!(
-            whole(descriptor, &mut lent, 2048).is_none() && completed(5 * 2048, &mut lent, 2048).is_none(),
+            whole(descriptor, &mut lent.open(), CHUNKS).is_none()
+                && completed(5 * 2048, &mut lent.open(), CHUNKS).is_none(),
             "twice"
         );
-        assert_eq!(fault(5 * 2048, &lent, 2048), Fault::NotLent);
+        assert_eq!(fault(5 * 2048, &lent.open(), CHUNKS), Fault::NotLent);
     }
 }

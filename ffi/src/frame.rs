@@ -2,7 +2,7 @@
 //!
 //! Soundness rests on one rule: **there is a [`Frame`] for a chunk exactly while the chunk is ours.** Frames are made once
 //! for each chunk ([`carve`]), end when the chunk is lent to the kernel ([`Lent::lend`]), and are made again only when the
-//! kernel returns a chunk that is on loan ([`Lent::redeem`]). What the kernel returns twice, or never got, makes no frame.
+//! kernel returns a chunk that is on loan ([`OpenLent::redeem`]). What the kernel returns twice, or never got, makes no frame.
 
 use crate::descriptor::Fault;
 
@@ -45,8 +45,38 @@ impl Lent {
         Self { first, out: vec![false; count as usize].into() }
     }
 
+    /// The book for a burst: what it needs at hand for each frame, in registers.
+    #[inline(always)]
+    pub(crate) fn open(&mut self) -> OpenLent<'_> {
+        OpenLent { first: self.first, out: &mut self.out }
+    }
+
     /// Ends the frame: its chunk is the kernel's. Returns the chunk's number.
     #[inline]
+    pub(crate) fn lend(&mut self, frame: Frame) -> u32 {
+        self.open().lend(frame)
+    }
+
+    /// How many frames the kernel has; counts them.
+    pub(crate) fn lent(&self) -> u32 {
+        self.out.iter().filter(|out| **out).count() as u32
+    }
+
+    /// How many frames this side owns, wherever they are.
+    pub(crate) fn total(&self) -> u32 {
+        self.out.len() as u32
+    }
+}
+
+/// [`Lent`], opened.
+pub(crate) struct OpenLent<'a> {
+    first: u32,
+    out: &'a mut [bool],
+}
+
+impl OpenLent<'_> {
+    /// As [`Lent::lend`].
+    #[inline(always)]
     pub(crate) fn lend(&mut self, frame: Frame) -> u32 {
         let chunk = frame.chunk;
         let out = self.out.get_mut(chunk.wrapping_sub(self.first) as usize).expect("frames stay on their side");
@@ -68,16 +98,6 @@ impl Lent {
     pub(crate) fn fault(&self, chunk: u64) -> Fault {
         let index = chunk.wrapping_sub(u64::from(self.first));
         if index < self.out.len() as u64 { Fault::NotLent } else { Fault::Foreign }
-    }
-
-    /// How many frames the kernel has; counts them.
-    pub(crate) fn lent(&self) -> u32 {
-        self.out.iter().filter(|out| **out).count() as u32
-    }
-
-    /// How many frames this side owns, wherever they are.
-    pub(crate) fn total(&self) -> u32 {
-        self.out.len() as u32
     }
 }
 
@@ -109,16 +129,16 @@ mod tests {
     fn a_chunk_comes_back_once_and_only_if_lent() {
         let mut lent = Lent::new(100, 70);
         let mut frames = carve(100, 70);
-        assert!(lent.redeem(100).is_none());
-        assert_eq!(lent.fault(100), Fault::NotLent);
+        assert!(lent.open().redeem(100).is_none());
+        assert_eq!(lent.open().fault(100), Fault::NotLent);
         let last = frames.pop().expect("70 frames");
         assert_eq!(lent.lend(last), 169);
         assert_eq!(lent.lent(), 1);
-        assert_eq!(lent.redeem(169).expect("lent").chunk(), 169);
-        assert!(lent.redeem(169).is_none());
+        assert_eq!(lent.open().redeem(169).expect("lent").chunk(), 169);
+        assert!(lent.open().redeem(169).is_none());
         for foreign in [0, 99, 170, u64::MAX, 100 | 1 << 32] {
-            assert!(lent.redeem(foreign).is_none());
-            assert_eq!(lent.fault(foreign), Fault::Foreign);
+            assert!(lent.open().redeem(foreign).is_none());
+            assert_eq!(lent.open().fault(foreign), Fault::Foreign);
         }
         assert_eq!(lent.lent(), 0);
     }

@@ -37,7 +37,7 @@ pub fn fuzz_descriptors(octets: &[u8]) {
             _ => {
                 let held = rx.receive(usize::from(operation / 8));
                 let mut seen = 0;
-                rx.for_each(|packet| {
+                rx.packets().for_each(|packet| {
                     seen += 1;
                     if let Ok(mut writer) = tx.start(packet.len()) {
                         packet.segments().for_each(|segment| writer.append(segment));

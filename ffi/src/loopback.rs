@@ -40,7 +40,7 @@ mod tests {
         for round in 0..20u8 {
             while kernel.receive(&[round; 60]) {}
             assert_eq!(rx.receive(8), 4);
-            rx.for_each(|packet| assert_eq!(packet.len(), 60));
+            rx.packets().for_each(|packet| assert_eq!(packet.len(), 60));
             rx.release();
             for _ in 0..4 {
                 let mut writer = tx.start(2).expect("a frame");

@@ -29,8 +29,53 @@ impl Pool {
         self.free.push(frame);
     }
 
+    /// Puts back frames, of which there can be no more than are missing.
+    #[inline(always)]
+    pub(crate) fn put_all(&mut self, frames: impl Iterator<Item = Frame>) {
+        let mut len = self.free.len();
+        for (frame, room) in frames.zip(self.free.spare_capacity_mut()) {
+            room.write(frame);
+            len += 1;
+        }
+        // SAFETY: the loop wrote so many behind those that were there.
+        unsafe { self.free.set_len(len) };
+    }
+
+    /// For who takes many.
+    #[inline(always)]
+    pub(crate) fn open(&mut self) -> OpenPool<'_> {
+        let left = self.free.len();
+        OpenPool { left, free: &mut self.free }
+    }
+
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.free.len() as u32
+    }
+}
+
+/// [`Pool`], opened.
+pub(crate) struct OpenPool<'a> {
+    free: &'a mut Vec<Frame>,
+    /// How many are left: here rather than in `free`, so that it stays in a register.
+    left: usize,
+}
+
+impl OpenPool<'_> {
+    /// As [`Pool::take`].
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Option<Frame> {
+        self.left = self.left.checked_sub(1)?;
+        // SAFETY: `left` begins as the number of frames and only falls, so this one is there and was not read before; when this
+        // is dropped, the vector is told that it no longer has it.
+        Some(unsafe { self.free.as_ptr().add(self.left).read() })
+    }
+}
+
+impl Drop for OpenPool<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: so many were there, and those behind them were taken.
+        unsafe { self.free.set_len(self.left) };
     }
 }

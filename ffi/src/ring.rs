@@ -305,39 +305,23 @@ impl<T: Entry> Consumer<T> {
     /// Reads an entry, if there is one; looks at the other end's index only when what it saw last is used up.
     #[inline]
     pub fn read(&mut self) -> Option<T> {
-        let mut entry = None;
-        self.read_while(|next| {
-            entry = Some(next);
-            false
-        });
-        entry
+        self.taken(1).next()
     }
 
-    /// Hands entries to `f` one by one, as long as that returns true and there are any; looks at the other end's index only
-    /// when what it saw last is used up.
+    /// Up to `max` entries to be read; looks at the other end's index only if what it saw last is less than that.
     #[inline]
-    pub fn read_while(&mut self, mut f: impl FnMut(T) -> bool) {
-        while self.read != self.produced || self.look() {
-            let (first, mask, produced) = (self.ring.entry(0), self.ring.size - 1, self.produced);
-            let mut next = self.read;
-            let mut more = true;
-            while more && next != produced {
-                // SAFETY: the masked index is below the ring's size. The entry is before the producer's index, so it is the
-                // consumer's: the other end does not write it until our index is released. Any bits are a valid `T`.
-                let entry = unsafe { first.add((next & mask) as usize).read() };
-                next = next.wrapping_add(1);
-                more = f(entry);
-            }
-            self.read = next;
-            if !more {
-                break;
-            }
+    pub fn taken(&mut self, max: u32) -> Taken<'_, T> {
+        if self.produced.wrapping_sub(self.read) < max {
+            self.look();
         }
+        let count = self.produced.wrapping_sub(self.read).min(max);
+        let (first, mask) = (self.ring.entry(0).cast_const(), self.ring.size - 1);
+        Taken { first, mask, next: self.read, end: self.read.wrapping_add(count), read: &mut self.read }
     }
 
-    /// Looks at the other end's index. True if there is something to read.
+    /// Looks at the other end's index.
     #[inline]
-    fn look(&mut self) -> bool {
+    fn look(&mut self) {
         // Acquire: pairs with the release of the producer index in the kernel's __xskq_prod_submit, so that the entries
         // are read as written.
         let produced = self.ring.producer_index().load(Acquire);
@@ -346,10 +330,9 @@ impl<T: Entry> Consumer<T> {
         let ahead = produced.wrapping_sub(self.released);
         if ahead > self.ring.size || ahead < self.read.wrapping_sub(self.released) {
             self.index_faults += 1;
-            return false;
+            return;
         }
         self.produced = produced;
-        self.read != produced
     }
 
     /// Lets the other end overwrite what was read.
@@ -373,6 +356,40 @@ impl<T: Entry> Consumer<T> {
     #[inline]
     pub(crate) fn take_index_faults(&mut self) -> u32 {
         std::mem::take(&mut self.index_faults)
+    }
+}
+
+/// Entries of a burst that the other end has written. Those that are not taken stay in the ring.
+pub struct Taken<'a, T: Entry> {
+    first: *const T,
+    mask: u32,
+    /// Our index: here rather than behind `read`, so that it stays in a register.
+    next: u32,
+    end: u32,
+    read: &'a mut u32,
+}
+
+impl<T: Entry> Iterator for Taken<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<T> {
+        if self.next == self.end {
+            return None;
+        }
+        // SAFETY: `first` is entry 0 of a ring of `mask + 1` entries, which the consumer behind `read` keeps alive. The entry is
+        // before the producer's index, so it is the consumer's: the other end does not write it until our index is
+        // released. Any bits are a valid `T`.
+        let entry = unsafe { self.first.add((self.next & self.mask) as usize).read() };
+        self.next = self.next.wrapping_add(1);
+        Some(entry)
+    }
+}
+
+impl<T: Entry> Drop for Taken<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.read = self.next;
     }
 }
 

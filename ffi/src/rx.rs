@@ -3,11 +3,12 @@
 //! One [`XskRx`] is the receiving half of a queue: the receive ring (kernel → us) and the fill ring (us → kernel). Its frames
 //! are in the fill ring, with the kernel, or in packets that the switch is reading; the fill ring has room for all of them.
 
+use crate::cpu;
 use crate::descriptor::{self, Descriptor, Fault, Faults, Segment};
 use crate::frame::{Frame, FrameCount, Lent, carve};
 use crate::packet::{Packet, SEGMENTS_MAX, Segments};
 use crate::pool::Pool;
-use crate::ring::{Consumer, Producer};
+use crate::ring::{Consumer, Producer, Taken};
 use crate::socket::Socket;
 use crate::umem::Umem;
 use std::ops::Range;
@@ -78,19 +79,16 @@ impl XskRx {
     pub fn receive(&mut self, max: usize) -> usize {
         let held = &mut self.held;
         if held.arriving == 0 && max > 0 {
-            let chunk_bytes = held.umem.chunk_bytes();
-            self.rx.read_while(|descriptor| {
-                if !held.amid
-                    && let Some(packet) = descriptor::whole(descriptor, &mut held.lent, chunk_bytes)
-                {
-                    // The kernel wrote it on another core; by the time its header is read, it is here.
-                    held.umem.prefetch(&packet);
-                    held.segments.push(packet);
-                } else {
-                    held.accept(descriptor);
-                }
-                held.amid || held.segments.len() - held.followers < max
-            });
+            loop {
+                let missing = (max + held.followers).saturating_sub(held.segments.len());
+                let unusual = match missing {
+                    _ if held.amid => self.rx.read(),
+                    0 => None,
+                    _ => held.accept_whole(self.rx.taken(missing as u32)),
+                };
+                let Some(descriptor) = unusual else { break };
+                held.accept(descriptor);
+            }
             if !held.amid {
                 held.arriving = held.segments.len();
             }
@@ -104,20 +102,21 @@ impl XskRx {
         held.arriving - (held.followers - arriving_followers)
     }
 
-    /// Shows the held packets to `f`, in order.
+    /// The held packets, in order.
     #[inline]
-    pub fn for_each<'a>(&'a self, mut f: impl FnMut(Packet<'a>)) {
-        let mut at = 0;
-        while let Some(first) = self.held.segments[..self.held.arriving].get(at) {
+    pub fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        let (held, mut at) = (&self.held, 0);
+        let (segments, umem) = (&held.segments[..held.arriving], &*held.umem);
+        std::iter::from_fn(move || {
+            let first = segments.get(at)?;
             if first.more() {
-                let (packet, next) = self.held.segmented(at);
-                f(packet);
+                let (packet, next) = held.segmented(at);
                 at = next;
-            } else {
-                f(Packet::contiguous(self.held.umem.piece(first)));
-                at += 1;
+                return Some(packet);
             }
-        }
+            at += 1;
+            Some(Packet::contiguous(umem.piece(first)))
+        })
     }
 
     /// Gives the frames of all held packets back to the kernel. A packet whose end has not yet arrived stays.
@@ -148,16 +147,39 @@ impl XskRx {
 }
 
 impl Held {
+    /// Takes whole packets, as nearly all are, up to one that is not, or where something is wrong.
+    #[inline(always)]
+    fn accept_whole(&mut self, taken: Taken<'_, Descriptor>) -> Option<Descriptor> {
+        let Self { umem, lent, segments, .. } = self;
+        let (base, chunks, mut lent) = (umem.base(), umem.cut(), lent.open());
+        let mut unusual = None;
+        let held = segments.len();
+        let mut more = 0;
+        // As many as there are frames fit; a frame is redeemed once.
+        for (room, descriptor) in segments.spare_capacity_mut().iter_mut().zip(taken) {
+            let Some(packet) = descriptor::whole(descriptor, &mut lent, chunks) else {
+                unusual = Some(descriptor);
+                break;
+            };
+            // The kernel wrote it on another core; by the time its header is read, it is here.
+            cpu::prefetch(base.wrapping_add(packet.addr() as usize));
+            room.write(packet);
+            more += 1;
+        }
+        // SAFETY: the loop wrote so many behind those that were there.
+        unsafe { segments.set_len(held + more) };
+        unusual
+    }
+
     /// Takes a piece of a packet.
     #[cold]
     fn accept(&mut self, descriptor: Descriptor) {
         if !self.amid {
             self.arriving = self.segments.len();
         }
-        match descriptor::received(descriptor, &mut self.lent, self.umem.chunk_bytes()) {
+        match descriptor::received(descriptor, &mut self.lent, self.umem.cut()) {
             Ok(segment) if self.discarding => self.give_back_piece(segment),
             Ok(segment) if self.segments.len() - self.arriving < SEGMENTS_MAX => {
-                self.umem.prefetch(&segment);
                 self.followers += usize::from(self.segments.len() > self.arriving);
                 self.segments.push(segment);
             }
@@ -208,16 +230,16 @@ impl Held {
             let Some(frame) = self.spare.take() else { break };
             self.give_back(frame);
         }
-        let chunk_bytes = self.umem.chunk_bytes();
+        let (chunks, mut lent) = (self.umem.cut(), self.lent.open());
         let mut slots = self.fill.slots(self.arriving as u32);
         // The pieces that stay move to the front.
         for segment in self.segments.drain(..self.arriving) {
-            let frame = segment.into_frame(chunk_bytes);
+            let frame = segment.into_frame(chunks);
             if slots.left() == 0 {
                 self.spare.put(frame);
                 continue;
             }
-            let written = slots.write(u64::from(self.lent.lend(frame)) * u64::from(chunk_bytes));
+            let written = slots.write(chunks.start(lent.lend(frame)));
             debug_assert!(written, "there was room");
         }
         drop(slots);
@@ -227,7 +249,7 @@ impl Held {
     }
 
     fn give_back_piece(&mut self, segment: Segment) {
-        self.give_back(segment.into_frame(self.umem.chunk_bytes()));
+        self.give_back(segment.into_frame(self.umem.cut()));
     }
 
     /// Puts the frame into the fill ring, not yet published.
@@ -237,7 +259,7 @@ impl Held {
             return self.spare.put(frame);
         }
         let chunk = self.lent.lend(frame);
-        let written = slots.write(u64::from(chunk) * u64::from(self.umem.chunk_bytes()));
+        let written = slots.write(self.umem.cut().start(chunk));
         debug_assert!(written, "there was room");
     }
 }
@@ -255,9 +277,7 @@ mod tests {
     use crate::fake::{self, HEADROOM};
 
     fn nth(rx: &XskRx, index: usize) -> Packet<'_> {
-        let mut packets = Vec::new();
-        rx.for_each(|packet| packets.push(packet));
-        packets[index]
+        rx.packets().nth(index).expect("so many are held")
     }
 
     #[test]

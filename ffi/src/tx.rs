@@ -3,10 +3,10 @@
 //! One [`XskTx`] is the transmitting half of a queue: the transmit ring (us → kernel) and the completion ring (kernel → us).
 //! A packet is written by a [`TxWriter`], queued by its commit, and taken by the kernel at [`XskTx::flush`].
 
-use crate::descriptor::{self, Descriptor, Fault, Faults};
-use crate::frame::{Frame, FrameCount, Lent, carve};
+use crate::descriptor::{self, Chunks, Descriptor, Fault, Faults};
+use crate::frame::{Frame, FrameCount, Lent, OpenLent, carve};
 use crate::packet::SEGMENTS_MAX;
-use crate::pool::Pool;
+use crate::pool::{OpenPool, Pool};
 use crate::ring::{Consumer, Producer, Slots};
 use crate::socket::{Socket, TX_METADATA_BYTES};
 use crate::umem::Umem;
@@ -148,13 +148,12 @@ impl XskTx {
             self.reclaim();
         }
         TxBurst {
-            capacity: self.capacity(),
-            chunk_bytes: self.umem.chunk_bytes(),
+            chunks: self.umem.cut(),
             abilities: self.abilities,
             slots: self.tx.slots(packets),
             umem: &self.umem,
-            lent: &mut self.lent,
-            free: &mut self.free,
+            lent: self.lent.open(),
+            free: self.free.open(),
             faults: &self.faults,
         }
     }
@@ -186,14 +185,14 @@ impl XskTx {
     /// Takes back the frames that the kernel is done with.
     #[inline]
     pub fn reclaim(&mut self) {
-        let chunk_bytes = self.umem.chunk_bytes();
-        self.completion.read_while(|addr| {
-            match descriptor::completed(addr, &mut self.lent, chunk_bytes) {
-                Some(frame) => self.free.put(frame),
-                None => self.faults.add(descriptor::fault(addr, &self.lent, chunk_bytes)),
+        let (chunks, mut lent) = (self.umem.cut(), self.lent.open());
+        self.free.put_all(self.completion.taken(u32::MAX).filter_map(|addr| {
+            let frame = descriptor::completed(addr, &mut lent, chunks);
+            if frame.is_none() {
+                self.faults.add(descriptor::fault(addr, &lent, chunks));
             }
-            true
-        });
+            frame
+        }));
         self.completion.release();
     }
 
@@ -260,23 +259,16 @@ fn state_of(answer: Result<(), Errno>) -> TxState {
 /// Packets that are queued one after the other, each in one frame: room and frames are looked for once. The kernel sees them at the next
 /// flush.
 pub struct TxBurst<'a> {
-    capacity: usize,
-    chunk_bytes: u32,
+    chunks: Chunks,
     abilities: TxAbilities,
     slots: Slots<'a, Descriptor>,
     umem: &'a Umem,
-    lent: &'a mut Lent,
-    free: &'a mut Pool,
+    lent: OpenLent<'a>,
+    free: OpenPool<'a>,
     faults: &'a Faults,
 }
 
 impl TxBurst<'_> {
-    /// Octets of the longest packet that can be queued so.
-    #[inline]
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// Queues a packet of `len` octets. `fill` writes all of them: what is there is left from another packet. A request that
     /// reaches beyond the packet is left out and counted.
     #[inline(always)]
@@ -286,18 +278,20 @@ impl TxBurst<'_> {
         checksum: Option<ChecksumRequest>,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), TxRefused> {
-        if len == 0 || len > self.capacity {
+        if len.wrapping_sub(1) >= (self.chunks.bytes() - START) as usize {
             return Err(TxRefused::Length);
         }
         if self.slots.left() == 0 {
             return Err(TxRefused::RingFull);
         }
         let mut frame = self.free.take().ok_or(TxRefused::NoFrame)?;
-        let addr = u64::from(frame.chunk()) * u64::from(self.chunk_bytes) + u64::from(START);
-        let chunk = self.umem.octets_mut(&mut frame);
-        fill(&mut chunk[START as usize..][..len]);
+        let addr = self.chunks.start(frame.chunk()) + u64::from(START);
+        fill(self.umem.room(&mut frame, START, len as u32));
         let options = match checksum {
-            Some(request) => write_metadata(chunk, request, len, self.abilities, self.faults),
+            Some(request) => {
+                let chunk = self.umem.octets_mut(&mut frame);
+                write_metadata(chunk, request, len, self.abilities, self.faults)
+            }
             None => 0,
         };
         self.lent.lend(frame);
@@ -417,7 +411,7 @@ impl TxWriter<'_> {
                 options |= libc::XDP_PKT_CONTD;
             }
             let chunk = self.tx.lent.lend(frame);
-            let addr = u64::from(chunk) * u64::from(self.tx.umem.chunk_bytes()) + u64::from(START);
+            let addr = self.tx.umem.cut().start(chunk) + u64::from(START);
             let written = self.tx.tx.write(Descriptor { addr, len: len as u32, options });
             debug_assert!(written, "start() made sure of the room");
             options = 0;

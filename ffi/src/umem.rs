@@ -3,8 +3,7 @@
 //! A chunk is reached only through its [`Frame`], the one handle to it, so octets that the kernel may be writing are never
 //! borrowed: while the kernel has a chunk, there is no handle.
 
-use crate::cpu;
-use crate::descriptor::Segment;
+use crate::descriptor::{Chunks, Segment};
 use crate::error::SyscallError;
 use crate::frame::Frame;
 use rustix::fs::MemfdFlags;
@@ -20,7 +19,7 @@ pub const CHUNK_BYTES: [u32; 2] = [2048, 4096];
 pub struct Umem {
     base: NonNull<u8>,
     chunks: u32,
-    chunk_bytes: u32,
+    cut: Chunks,
     /// Octets in the whole area.
     len: usize,
     backing: Backing,
@@ -57,7 +56,7 @@ impl Umem {
         }
         .map_err(|errno| SyscallError::new("mmap(memfd)", name, errno))?;
         let base = NonNull::new(base.cast()).ok_or_else(invalid)?;
-        Ok(Self { base, chunks, chunk_bytes, len: size, backing: Backing::Memfd(fd) })
+        Ok(Self { base, chunks, cut: Chunks::of(chunk_bytes), len: size, backing: Backing::Memfd(fd) })
     }
 
     /// An area on the heap, for tests: every octet is 0xa5, so that one that nobody wrote is seen.
@@ -68,7 +67,7 @@ impl Umem {
         let base = NonNull::new(unsafe { std::alloc::alloc(layout) }).expect("memory for a test");
         // SAFETY: `base` points to `layout.size()` octets of ours.
         unsafe { base.write_bytes(0xa5, layout.size()) };
-        Self { base, chunks, chunk_bytes, len: layout.size(), backing: Backing::Heap(layout) }
+        Self { base, chunks, cut: Chunks::of(chunk_bytes), len: layout.size(), backing: Backing::Heap(layout) }
     }
 
     /// Number of chunks.
@@ -78,7 +77,7 @@ impl Umem {
 
     /// Octets in a chunk: a power of two.
     pub fn chunk_bytes(&self) -> u32 {
-        self.chunk_bytes
+        self.cut.bytes()
     }
 
     /// The memfd, if the area is one: a successor process can map it.
@@ -98,10 +97,16 @@ impl Umem {
         self.len
     }
 
+    /// How it is cut.
+    #[inline]
+    pub(crate) fn cut(&self) -> Chunks {
+        self.cut
+    }
+
     /// The octets `offset..offset + len` of the frame's chunk.
     #[inline]
     pub(crate) fn octets<'a>(&'a self, frame: &'a Frame, offset: u32, len: u32) -> &'a [u8] {
-        assert!(offset <= self.chunk_bytes && len <= self.chunk_bytes - offset);
+        assert!(offset <= self.chunk_bytes() && len <= self.chunk_bytes() - offset);
         // SAFETY: `start` checks that the chunk lies in the area, the line above that the octets lie in the chunk. The frame
         // is the chunk's only handle and borrowed shared, so nobody writes while the slice lives.
         unsafe { std::slice::from_raw_parts(self.start(frame).add(offset as usize), len as usize) }
@@ -117,24 +122,27 @@ impl Umem {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(addr), len) }
     }
 
-    /// Has the first cache line of a received piece fetched, for who reads it soon.
-    #[inline]
-    pub(crate) fn prefetch(&self, segment: &Segment) {
-        cpu::prefetch(self.base.as_ptr().wrapping_add(segment.addr() as usize));
-    }
-
     /// The whole chunk of the frame, to write.
     #[inline]
     pub(crate) fn octets_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
         // SAFETY: `start` checks that the chunk lies in the area; the frame is its only handle and borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.start(frame), self.chunk_bytes as usize) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(frame), self.chunk_bytes() as usize) }
     }
 
-    #[inline]
+    /// The `len` octets from `offset` on of the frame's chunk, to write.
+    #[inline(always)]
+    pub(crate) fn room<'a>(&'a self, frame: &'a mut Frame, offset: u32, len: u32) -> &'a mut [u8] {
+        assert!(u64::from(offset) + u64::from(len) <= u64::from(self.chunk_bytes()));
+        // SAFETY: `start` checks that the chunk lies in the area, the line above that the octets lie in the chunk; the frame is
+        // its only handle and borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start(frame).add(offset as usize), len as usize) }
+    }
+
+    #[inline(always)]
     fn start(&self, frame: &Frame) -> *mut u8 {
         assert!(frame.chunk() < self.chunks);
         // SAFETY: the chunk lies inside the area.
-        unsafe { self.base.as_ptr().add(frame.chunk() as usize * self.chunk_bytes as usize) }
+        unsafe { self.base.as_ptr().add(self.cut.start(frame.chunk()) as usize) }
     }
 }
 

@@ -62,7 +62,7 @@ fn open(device: &str, options: &QueueOptions) -> Result<(Attachment, XskRx, XskT
 /// One burst; what does not fit into the transmit ring is lost.
 fn forward(rx: &mut XskRx, tx: &mut XskTx, checksums: bool) {
     let count = rx.receive(BATCH);
-    rx.for_each(|packet| {
+    rx.packets().for_each(|packet| {
         let request = if checksums { checksum_of(packet.head()) } else { None };
         if let Ok(mut writer) = tx.start(packet.len()) {
             for segment in packet.segments() {

@@ -84,12 +84,13 @@ impl Batch {
     /// Counts every packet at the port that it came in by, and the dropped ones under their reason. Returns how many
     /// were forwarded. `own_octets` of each are the device's. The records stay until the next burst.
     pub fn settle(&mut self, config: &Snapshot, worker: usize, own_octets: u32, unattributed: &PortCounters) -> u64 {
-        let (mut packets, mut octets, mut dropped) = (0, 0, 0);
         let all = &self.metas[..self.len];
-        for (i, meta) in all.iter().enumerate() {
-            packets += 1;
+        let Some(&Meta { port, .. }) = all.first() else { return 0 };
+        let (mut octets, mut dropped, mut is_one_port) = (0, 0, true);
+        for meta in all {
             octets += u64::from(meta.len);
-            if !matches!(meta.fate, Fate::One(_) | Fate::Routed(_) | Fate::Flood | Fate::Snooped(_)) {
+            is_one_port &= meta.port == port;
+            if matches!(meta.fate, Fate::Open | Fate::Dropped(_)) {
                 dropped += 1;
                 // No step leaves a packet undecided; should one, it has gone nowhere.
                 debug_assert_ne!(meta.fate, Fate::Open, "a packet without a fate");
@@ -99,13 +100,19 @@ impl Batch {
                 // Of what goes on, the way out knows what is to groups.
                 counters.received_to(meta.destination);
             }
-            // Packets of one queue mostly belong to one port: add to its counters once for all of them.
-            if all.get(i + 1).is_none_or(|next| next.port != meta.port) {
-                let counters = port_counters(config, meta.port, worker, unattributed);
-                counters.rx_packets.add(packets);
-                counters.rx_bytes.add(octets.saturating_sub(packets * u64::from(own_octets)));
-                (packets, octets) = (0, 0);
-            }
+        }
+        let count = |port, packets: usize, octets: u64| {
+            let counters = port_counters(config, port, worker, unattributed);
+            counters.rx_packets.add(packets as u64);
+            counters.rx_bytes.add(octets.saturating_sub(packets as u64 * u64::from(own_octets)));
+        };
+        // As nearly always.
+        if is_one_port {
+            count(port, all.len(), octets);
+        } else {
+            all.chunk_by(|a, b| a.port == b.port).for_each(|run| {
+                count(run[0].port, run.len(), run.iter().map(|meta| u64::from(meta.len)).sum());
+            });
         }
         (self.len - dropped) as u64
     }

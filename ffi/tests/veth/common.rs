@@ -127,7 +127,7 @@ pub(crate) fn next_packet(rx: &mut XskRx) -> Option<Vec<u8>> {
     loop {
         if rx.receive(1) > 0 {
             let mut octets = Vec::new();
-            rx.for_each(|packet| octets = packet.to_vec());
+            rx.packets().for_each(|packet| octets = packet.to_vec());
             rx.release();
             return Some(octets);
         }

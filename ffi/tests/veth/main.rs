@@ -28,7 +28,7 @@ fn neither_receiving_nor_transmitting_allocates() {
         assert!(readable(rx.as_fd().expect("real"), Instant::now() + PATIENCE));
         let before = alloc::of_this_thread();
         rx.receive(64);
-        rx.for_each(|packet| {
+        rx.packets().for_each(|packet| {
             let mut writer = tx.start(packet.len()).expect("room");
             packet.segments().for_each(|segment| writer.append(segment));
             writer.commit(None);
@@ -311,7 +311,7 @@ fn a_device_deleted_under_us_is_reported_and_loses_no_frame() {
     assert_eq!(rx.receive(64), 1);
     wire.switch.ip("link del sw0");
 
-    rx.for_each(|packet| assert_eq!(packet.len(), 100, "the octets are ours"));
+    rx.packets().for_each(|packet| assert_eq!(packet.len(), 100, "the octets are ours"));
     rx.release();
     for _ in 0..300 {
         if let Ok(mut writer) = tx.start(100) {
@@ -426,7 +426,7 @@ fn forward(open: &mut [Side], stop: &AtomicBool) -> usize {
     while !stop.load(Relaxed) {
         for (rx, tx) in [(&mut *rx1, &mut *tx2), (&mut *rx2, &mut *tx1)] {
             rx.receive(64);
-            rx.for_each(|packet| {
+            rx.packets().for_each(|packet| {
                 let Ok(mut writer) = tx.start(packet.len()) else { return };
                 packet.segments().for_each(|segment| writer.append(segment));
                 let checksum = partial(packet.head());

@@ -131,28 +131,30 @@ fn plain(head: &[u8], packet_len: usize, offset: usize, ethertype: u16) -> Optio
         return None;
     }
     let h: &[u8; PLAIN] = head.get(offset..)?.first_chunk()?;
-    // Whole words: the compiler would not put together what is read octet by octet.
-    let word = |at: usize| h[at..].first_chunk().map_or(0, |word| u64::from_be_bytes(*word));
-    let total = usize::from(u16::from_be_bytes([h[2], h[3]]));
+    // Whole words as they lie there: the compiler would not put together what is read octet by octet.
+    let word = |at: usize| h[at..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+    let half = |at: usize| u16::from_ne_bytes([h[at], h[at + 1]]);
+    let total = usize::from(u16::from_be(half(2)));
     // Version 4, a header of five words, and of the flags and the offset nothing but "don't fragment".
-    if word(0) & 0xff00_0000_0000_3fff != 0x4500_0000_0000_0000 || total < PLAIN || offset + total > packet_len {
+    let (mask, plain) = (0xff00_0000_0000_3fff_u64, 0x4500_0000_0000_0000_u64);
+    if word(0) & mask.to_be() != plain.to_be() || total < PLAIN || offset + total > packet_len {
         return None;
     }
     let addresses = word(12);
     let (start, available) = ((offset + ipv4::HEADER_MIN) as u16, (total - ipv4::HEADER_MIN) as u16);
     if h[9] == protocol::TCP {
-        let open = u16::from_be_bytes([h[36], h[37]]) == pseudo_header(addresses, protocol::TCP, available);
+        let open = half(36) == pseudo_header(addresses, protocol::TCP, available.to_be());
         let unfinished = Unfinished::Sum { start, offset: l4::TCP_CHECKSUM as u8, end: start + available };
         return Some(if open { unfinished } else { Unfinished::None });
     }
-    let len = u16::from_be_bytes([h[24], h[25]]);
+    let len = u16::from_be(half(24));
     if h[9] != protocol::UDP || usize::from(len) < l4::UDP_HEADER || len > available {
         return None;
     }
-    if u16::from_be_bytes([h[26], h[27]]) == pseudo_header(addresses, protocol::UDP, len) {
+    if half(26) == pseudo_header(addresses, protocol::UDP, half(24)) {
         return Some(Unfinished::Sum { start, offset: l4::UDP_CHECKSUM as u8, end: start + len });
     }
-    let is_tunnel = l4::is_tunnel_port(u16::from_be_bytes([h[22], h[23]]));
+    let is_tunnel = l4::is_tunnel_port(u16::from_be(half(22)));
     (!is_tunnel).then_some(Unfinished::None)
 }
 

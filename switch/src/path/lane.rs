@@ -4,7 +4,7 @@
 
 use crate::config::{Bridge, Port, PortIndex, Snapshot};
 use crate::reason::Reason;
-use crate::table::fdb::Fdb;
+use crate::table::fdb::{Fdb, Site};
 use crate::table::vlan::Classified;
 use crate::wire::vlan::Tags;
 
@@ -22,8 +22,8 @@ pub struct Lane<'a> {
     tags: Tags,
     /// What they came to.
     vlan: Result<Classified, Reason>,
-    /// Nothing is learned in that VLAN, and all of it flooded.
-    pub floods: bool,
+    /// Where the FDB has the hosts of that VLAN; nowhere, if nothing is learned in it and all flooded.
+    pub site: Site,
 }
 
 /// The lane of the last packet, which is probably that of the next.
@@ -56,7 +56,7 @@ fn lane(config: &Snapshot, index: PortIndex) -> Option<Lane<'_>> {
     let port = config.port(index)?;
     let bridge = config.bridges.get(usize::from(port.bridge))?;
     let (vlan, fdb) = (Err(Reason::NoPort), &*bridge.fdb);
-    let mut lane = Lane { index, port, bridge, fdb, tags: Tags::NONE, vlan, floods: false };
+    let mut lane = Lane { index, port, bridge, fdb, tags: Tags::NONE, vlan, site: Site::NOWHERE };
     lane.reclassify(Tags::NONE);
     Some(lane)
 }
@@ -75,6 +75,9 @@ impl Lane<'_> {
     fn reclassify(&mut self, tags: Tags) {
         self.tags = tags;
         self.vlan = self.port.vlan.ingress(&tags);
-        self.floods = self.vlan.is_ok_and(|classified| self.bridge.floods(classified.vlan));
+        self.site = match self.vlan {
+            Ok(Classified { vlan, .. }) if !self.bridge.floods(vlan) => Site::of(vlan),
+            _ => Site::NOWHERE,
+        };
     }
 }

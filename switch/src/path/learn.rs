@@ -9,16 +9,11 @@ use crate::reason::Reason;
 use crate::table::fdb::{Learned, Place};
 use crate::table::guard::MacLimits;
 use crate::time::Instant;
-use crate::wire::ethernet::Mac;
 
 /// Where the FDB has the sender and the receiver, if it has them; the octets there are on their way into the cache.
 #[inline]
 pub fn places(meta: &Meta, lane: &Lane<'_>) -> [Place; 2] {
-    let place = |mac: Mac| {
-        let is_nowhere = mac.is_group() || lane.floods;
-        if is_nowhere { Place::NOWHERE } else { lane.fdb.place(meta.vlan.vlan, mac) }
-    };
-    [place(meta.source), place(meta.destination)]
+    [lane.fdb.place(lane.site, meta.source), lane.fdb.place(lane.site, meta.destination)]
 }
 
 /// Learns the source. Not a group address, nor in a VLAN that the bridge floods.

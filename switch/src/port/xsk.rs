@@ -13,7 +13,7 @@ impl Receive for XskRx {
     }
 
     fn packets<'a>(&'a self, packets: &mut Packets<'a>) {
-        self.for_each(|packet| packets.push(packet));
+        XskRx::packets(self).for_each(|packet| packets.push(packet));
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -19,8 +19,8 @@ use crate::limits::{FDB_SIZE, PORTS_MAX};
 use crate::table::guard::MacLimits;
 use crate::table::ledger::{Ledger, NONE};
 use crate::table::shortcut::{Epochs, Thing};
-pub use crate::table::slot::Place;
 use crate::table::slot::{Bucket, Key, SLOTS, Slot, Value};
+pub use crate::table::slot::{Place, Site};
 use crate::time::Instant;
 use crate::wire::ethernet::Mac;
 use shunt_ffi::cpu::prefetch;
@@ -127,10 +127,10 @@ impl Fdb {
         }
     }
 
-    /// Where an address is looked for, which is not a group. The octets there are on their way into the cache.
+    /// Where an address is looked for. The octets there are on their way into the cache.
     #[inline]
-    pub fn place(&self, vlan: u16, mac: Mac) -> Place {
-        let key = Key::new(vlan, mac);
+    pub fn place(&self, site: Site, mac: Mac) -> Place {
+        let key = site.key(mac);
         let bucket = self.hash(key) as usize & (self.buckets.len() - 1);
         prefetch(self.buckets.as_ptr().wrapping_add(bucket));
         Place { key, bucket }
@@ -141,8 +141,8 @@ impl Fdb {
     pub fn lookup_at(&self, place: Place) -> Option<PortIndex> {
         match self.find_in(place.bucket, place.key) {
             Some((_, value)) => Some(value.port()),
-            None if place.key == Place::NOWHERE.key => None,
-            None => self.lookup_second(place.key),
+            None if place.key.is_host() => self.lookup_second(place.key),
+            None => None,
         }
     }
 

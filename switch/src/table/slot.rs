@@ -20,6 +20,12 @@ impl Key {
         Self(1 << 63 | u64::from(vlan & 0xfff) << 48 | mac.0)
     }
 
+    /// It is a host's, in a VLAN that is not flooded: what else there is is in no FDB.
+    #[inline]
+    pub(super) fn is_host(self) -> bool {
+        self.0 >> 63 != 0 && !self.mac().is_group()
+    }
+
     #[inline]
     pub(super) fn vlan(self) -> u16 {
         (self.0 >> 48) as u16 & 0xfff
@@ -110,14 +116,28 @@ impl Bucket {
     }
 }
 
+/// A VLAN, as the keys of its hosts have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site(u64);
+
+impl Site {
+    /// Of a VLAN that is flooded: nothing is ever found there.
+    pub const NOWHERE: Self = Self(1 << 62);
+
+    /// Of `vlan`.
+    pub fn of(vlan: u16) -> Self {
+        Self(Key::new(vlan, Mac(0)).0)
+    }
+
+    #[inline]
+    pub(super) fn key(self, mac: Mac) -> Key {
+        Key(self.0 | mac.0)
+    }
+}
+
 /// Where the FDB that made it looks for an address first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
     pub(super) key: Key,
     pub(super) bucket: usize,
-}
-
-impl Place {
-    /// Of what is not in any FDB: a group, or a host in a VLAN that is flooded.
-    pub const NOWHERE: Self = Self { key: Key(1), bucket: 0 };
 }
