@@ -145,6 +145,8 @@ pub struct Interface {
     pub ofport_before: Aside<Option<u16>>,
     /// `options:n_rxq`.
     pub n_rxq: Option<u32>,
+    /// `options:n_rxq_desc`.
+    pub n_rxq_desc: Option<u32>,
     /// `options:xdp-mode`, `best-effort` if unset.
     pub xdp_mode: String,
     /// `other_config:pmd-rxq-affinity`.

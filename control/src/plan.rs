@@ -10,6 +10,10 @@ pub struct Wish {
     pub users: Users,
     /// `options:n_rxq`: how many queues it should have; as many as it has if unset.
     pub n_rxq: Option<u32>,
+    /// `options:n_rxq_desc`: entries of its rings.
+    pub n_rxq_desc: Option<u32>,
+    /// It is said to be an uplink when it is attached.
+    pub uplink: bool,
     /// `options:xdp-mode`.
     pub xdp_mode: String,
     /// Frames are tagged on it. Of an attached device: it is certain that it does not hide tags from us.
@@ -19,7 +23,8 @@ pub struct Wish {
 impl Wish {
     /// What was attached for `self` does for `other` too, but for the users.
     fn serves(&self, other: &Wish) -> bool {
-        (self.n_rxq, &self.xdp_mode) == (other.n_rxq, &other.xdp_mode) && (self.tags || !other.tags)
+        let settings = |wish: &Wish| (wish.n_rxq, wish.n_rxq_desc);
+        settings(self) == settings(other) && self.xdp_mode == other.xdp_mode && (self.tags || !other.tags)
     }
 }
 
@@ -133,6 +138,8 @@ impl Wishes {
         let wish = |interface: &Interface, users, tags| Wish {
             users,
             n_rxq: interface.n_rxq,
+            n_rxq_desc: interface.n_rxq_desc,
+            uplink: interface.uplink || matches!(interface.wanted, Wanted::SubPort { .. }),
             xdp_mode: interface.xdp_mode.clone(),
             tags,
         };
@@ -246,7 +253,7 @@ mod tests {
             [] => Users::Whole("port".into()),
             vids => Users::Vlans(vids.iter().map(|&vid| (vid, format!("port.{vid}"))).collect()),
         };
-        Wish { users, n_rxq, xdp_mode: "best-effort".into(), tags: true }
+        Wish { users, n_rxq, n_rxq_desc: None, uplink: false, xdp_mode: "best-effort".into(), tags: true }
     }
 
     fn wishes() -> impl Strategy<Value = Wishes> {

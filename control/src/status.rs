@@ -163,6 +163,7 @@ fn status(state: &State, name: &str, link: Option<&Link>) -> Datum {
     if let Some(device) = state.ports.get(name).and_then(|port| state.devices.get(&port.device)) {
         put("xdp-mode", device.attachment.mode().to_string());
         put("n_rxq", device.workers.len().to_string());
+        put("n_rxq_desc", device.attachment.ring_entries().to_string());
         put("tx-checksum", if device.attachment.tx_checksum() { "receiver".into() } else { "software".into() });
         if let Some(link) = link {
             put("driver_name", link.kind.to_string());

@@ -14,6 +14,7 @@ use crate::socket::{Copying, RingSizes, Rings, Socket};
 use crate::tx::{TxAbilities, XskTx};
 use crate::umem::{CHUNK_BYTES, Umem};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,17 @@ pub struct QueueOptions {
 impl Default for QueueOptions {
     fn default() -> Self {
         Self { ring_entries: 256, frames: 384, chunk_bytes: 2048, tx_budget: 128 }
+    }
+}
+
+/// How many entries a ring may have, of which it has a power of two.
+pub const RING_ENTRIES: RangeInclusive<u32> = 64..=1 << 16;
+
+impl QueueOptions {
+    /// The same with rings of so many entries, a power of two, and as many frames as go with them.
+    #[must_use]
+    pub fn with_rings(self, ring_entries: u32) -> Self {
+        Self { ring_entries, frames: ring_entries + ring_entries / 2, ..self }
     }
 }
 
@@ -188,6 +200,7 @@ pub struct Attachment {
     queues: Vec<Queue>,
     mode: XdpMode,
     ifindex: u32,
+    ring_entries: u32,
     tx_checksum: bool,
 }
 
@@ -241,6 +254,7 @@ impl Attachment {
             queues: kept,
             mode,
             ifindex,
+            ring_entries: options.ring_entries,
             tx_checksum: sockets.tx_checksum,
         };
         Ok((attachment, halves))
@@ -259,6 +273,11 @@ impl Attachment {
     /// How many queues there are.
     pub fn queues(&self) -> u32 {
         self.queues.len() as u32
+    }
+
+    /// Entries of each receive and transmit ring.
+    pub fn ring_entries(&self) -> u32 {
+        self.ring_entries
     }
 
     /// True if packets can ask for their checksum to be completed by whoever receives them.

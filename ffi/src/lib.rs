@@ -32,7 +32,9 @@ pub mod umem;
 pub mod words;
 pub mod xdp_query;
 
-pub use attachment::{AttachError, Attachment, QueueOptions, WantedMode, XdpMode, XdpStatistics, drop_all};
+pub use attachment::{
+    AttachError, Attachment, QueueOptions, RING_ENTRIES, WantedMode, XdpMode, XdpStatistics, drop_all,
+};
 pub use error::SyscallError;
 pub use frame::FrameCount;
 pub use kernel::raise_limits;

@@ -163,7 +163,7 @@ reasons! {
     TxFull = "tx_full", Egress, 259,
         "A container that does not keep up; a link at its limit; bursts.",
         "See what the receiver's core does: its whole receive path runs on the worker's core unless it uses RPS. \
-         Raise `--ring` and `--frames` for bursts.";
+         Raise its `options:n_rxq_desc` for bursts.";
     /// The egress device is down or refused the frame.
     TxDown = "tx_down", Egress, 256,
         "The container set its interface down or is gone.",
@@ -192,11 +192,11 @@ reasons! {
     /// The kernel found no free receive frame: the worker is slower than the senders.
     RxNoFrame = "rx_no_frame", Ingress, 259,
         "A burst longer than the frames of a queue; a worker that shares its core.",
-        "`worker/show`: if the worker is busy, give it a core of its own or more workers; else raise `--frames`.";
+        "`worker/show`: if the worker is busy, give it a core of its own or more workers; else raise its `options:n_rxq_desc`.";
     /// The kernel found the receive ring full: the worker is slower than the senders.
     RxRingFull = "rx_ring_full", Ingress, 259,
         "A burst longer than the ring of a queue; a worker that shares its core.",
-        "`worker/show`: if the worker is busy, give it a core of its own or more workers; else raise `--ring`.";
+        "`worker/show`: if the worker is busy, give it a core of its own or more workers; else raise its `options:n_rxq_desc`.";
     /// The kernel could not put the frame into a receive frame.
     RxKernel = "rx_kernel", Ingress, 259,
         "A frame longer than the device's queue can take; memory pressure.",

@@ -6,7 +6,7 @@ use shunt_control::daemon::{self, Options};
 use shunt_control::dataplane::Tuning;
 use shunt_control::logging::Logging;
 use shunt_control::metrics::server::Address;
-use shunt_ffi::{QueueOptions, cpu};
+use shunt_ffi::{QueueOptions, RING_ENTRIES, cpu};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -94,7 +94,7 @@ fn parse_cores(text: &str) -> Result<Cores, String> {
 
 fn power_of_two(text: &str) -> Result<u32, String> {
     let number: u32 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if number.is_power_of_two() && (64..=65536).contains(&number) {
+    if number.is_power_of_two() && RING_ENTRIES.contains(&number) {
         Ok(number)
     } else {
         Err(format!("{number} is not a power of two from 64 to 65536"))
@@ -105,7 +105,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let logging = Logging::start(arguments.verbose);
     // A ring that could fill up only after the frames have run out would be memory for nothing.
-    let frames_needed = arguments.ring + arguments.ring / 2;
+    let frames_needed = QueueOptions::default().with_rings(arguments.ring).frames;
     if arguments.frames < frames_needed {
         eprintln!(
             "shuntd: --ring {} is more than two thirds of --frames {}: raise --frames to {frames_needed}",

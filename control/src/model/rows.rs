@@ -11,6 +11,7 @@ use crate::guards;
 use crate::mirrors::Mirror;
 use crate::placement::{parse_affinity, parse_cpu_mask};
 use crate::sflow::config::{Settings, parse_sampling};
+use shunt_ffi::RING_ENTRIES;
 use shunt_switch::limits;
 use shunt_switch::table::vlan::{Mode, PriorityTags, VlanConfig};
 use std::collections::{BTreeMap, BTreeSet};
@@ -276,6 +277,16 @@ impl Interface {
             }
             n
         });
+        let n_rxq_desc = options.get("n_rxq_desc").and_then(|text| {
+            let n = text.parse().ok().filter(|n: &u32| n.is_power_of_two() && RING_ENTRIES.contains(n));
+            if n.is_none() {
+                let (least, most) = RING_ENTRIES.into_inner();
+                problem = Some(format!(
+                    "options:n_rxq_desc={text} of {name} is not a power of two from {least} to {most}: set it to 2048 for a port that gets bursts"
+                ));
+            }
+            n
+        });
         let affinity = row.get("other_config").get("pmd-rxq-affinity").and_then(|text| {
             let affinity = parse_affinity(text);
             if affinity.is_none() {
@@ -316,6 +327,7 @@ impl Interface {
             ofport_request: number("ofport_request"),
             ofport_before: super::Aside(number("ofport")),
             n_rxq,
+            n_rxq_desc,
             xdp_mode: options.get("xdp-mode").unwrap_or("best-effort").to_owned(),
             affinity: affinity.unwrap_or_default(),
             hosts,

@@ -8,6 +8,10 @@ use shunt_ffi::{Attachment, Claims, QueueOptions, WantedMode, XdpMode, XskRx, Xs
 /// Payload above which larger frames are used, so that jumbo packets need fewer of them.
 const SMALL_FRAME_MTU: u32 = 1600;
 
+/// Entries of an uplink's rings, if nobody says otherwise: all containers' packets come in by it, in bursts as long as the line
+/// is fast, and there are few of them.
+const UPLINK_RING: u32 = 2048;
+
 /// An opened device.
 pub(super) struct Opened {
     /// As it was before.
@@ -59,6 +63,7 @@ pub(super) async fn open(kernel: &Kernel, options: QueueOptions, name: &str, wis
     check_mtu(&link)?;
     let prepared = kernel.prepare(&link, wish.tags).await?;
     let (device, n_rxq, claims) = (link.clone(), wish.n_rxq, claims(&wish.users));
+    let options = sized(options, &link, wish);
     // The kernel works for a millisecond, and nobody shall wait for that.
     let opened = tokio::task::spawn_blocking(move || {
         let (count, before) = queue_count(&device.name, n_rxq)?;
@@ -71,6 +76,17 @@ pub(super) async fn open(kernel: &Kernel, options: QueueOptions, name: &str, wis
             Ok(Opened { link, prepared, queues_before, queues, dropped })
         }
         Err(text) => Err(Refusal { text, prepared: Some(prepared) }),
+    }
+}
+
+/// With rings as long as the device needs them.
+fn sized(options: QueueOptions, link: &Link, wish: &Wish) -> QueueOptions {
+    match wish.n_rxq_desc {
+        Some(entries) => options.with_rings(entries),
+        None if (wish.uplink || link.kind == Kind::Hardware) && options.ring_entries < UPLINK_RING => {
+            options.with_rings(UPLINK_RING)
+        }
+        None => options,
     }
 }
 

@@ -4,6 +4,7 @@ container c1 10.0.0.1/24; container c2 10.0.0.2/24
 uplink
 start_shuntd
 shuntctl add-br br0 -- add-port br0 c1 -- add-port br0 c2 -- add-port br0 eth0.181
+check "an uplink has longer rings than a container" test "$(shuntctl get Interface eth0.181 status:n_rxq_desc) $(shuntctl get Interface c1 status:n_rxq_desc)" = '"2048" "256"'
 leaf_vlans 181=10.0.0.4/24
 receives() { # NAMESPACE ADDRESS COUNT COMMAND…: the command's datagrams arrive
     local ns=$1 address=$2 count=$3; shift 3

@@ -59,6 +59,15 @@ shuntctl clear Interface c2 options
 check "and served again" no_error c2
 for i in 2 3; do reaches c1 10.0.0.$i; done
 
+say "a port's rings are as long as it is told"
+shuntctl set Interface c2 options:n_rxq_desc=512
+check "512 entries" test "$(shuntctl get Interface c2 status:n_rxq_desc)" = '"512"'
+reaches c1 10.0.0.2
+refused 65 'n_rxq_desc=500 of c2 is not a power of two' shuntctl set Interface c2 options:n_rxq_desc=500
+check "as everybody's again" test "$(shuntctl get Interface c2 status:n_rxq_desc)" = '"2048"'
+shuntctl clear Interface c2 options
+reaches c1 10.0.0.2
+
 say "what cannot be followed is told"
 refused 65 'core 4000.*(no worker runs|pmd-cpu-mask)' shuntctl set Interface c1 other_config:pmd-rxq-affinity="\"0:4000\""
 refused 65 'names queue 7.*n_rxq' shuntctl set Interface c1 other_config:pmd-rxq-affinity="\"7:$A\""
