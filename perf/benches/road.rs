@@ -3,7 +3,8 @@
 //! ```text
 //! cargo bench -p shunt-perf --bench road                    the table
 //! cargo bench -p shunt-perf --bench road -- --check         only instructions, against `road.txt`; fails if they grew
-//! cargo bench -p shunt-perf --bench road -- --bless         writes `road.txt`
+//! cargo bench -p shunt-perf --bench road -- --bless         writes `road.txt` and `stages.txt`
+//! cargo bench -p shunt-perf --bench road -- --stages        instructions of each step of the road
 //! ```
 //!
 //! One worker, real rings on the heap, and a kernel that only hands frames around ([`shunt_ffi::loopback`]). Only
@@ -12,6 +13,7 @@
 use shunt_ffi::cpu;
 use shunt_ffi::loopback::{self, Loopback};
 use shunt_perf::frame;
+use shunt_perf::stages;
 use shunt_perf::statistics::Summary;
 use shunt_switch::command::{Command, Handle};
 use shunt_switch::config::{DeviceIndex, Interface, PortIndex, Router};
@@ -29,6 +31,7 @@ use shunt_switch::worker::{Worker, crew};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 
@@ -237,26 +240,53 @@ fn cycles_per_ns() -> f64 {
 
 /// Runs this program under valgrind for one case. Instructions a packet, or why there are none.
 fn instructions(case: &Case) -> Result<f64, String> {
+    let count = |turns: usize| callgrind(case, turns, Path::new("/dev/null"), &[]);
+    Ok((count(WARM + MORE)? - count(WARM)?) / (MORE * case.burst) as f64)
+}
+
+/// The first turns fill caches and tables of ours; only what comes after them is counted.
+const WARM: usize = 20;
+const MORE: usize = 100;
+
+/// Runs this program under valgrind for so many turns. Returns the instructions that it collected; more of them is in `dump`.
+fn callgrind(case: &Case, turns: usize, dump: &Path, options: &[&str]) -> Result<f64, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let count = |turns: usize| -> Result<f64, String> {
-        let run = std::process::Command::new("valgrind")
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=road::measured*"])
-            .arg(&own)
-            .args(["--count", case.name, &turns.to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("valgrind: {error}: install the package valgrind"))?;
-        let text = String::from_utf8_lossy(&run.stderr);
-        let collected = text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<f64>().ok());
-        collected.ok_or_else(|| format!("valgrind counted nothing: {text}"))
+    let run = std::process::Command::new("valgrind")
+        .args(["--tool=callgrind", "--toggle-collect=road::measured*"])
+        .arg(format!("--callgrind-out-file={}", dump.display()))
+        .args(options)
+        .arg(&own)
+        .args(["--count", case.name, &turns.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("valgrind: {error}: install the package valgrind"))?;
+    let text = String::from_utf8_lossy(&run.stderr);
+    let collected = text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<f64>().ok());
+    collected.ok_or_else(|| format!("valgrind counted nothing: {text}"))
+}
+
+/// Instructions a packet of each step of the road, in the usual case.
+fn steps() -> Result<Vec<(&'static str, f64)>, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let (dump, options) =
+        (folder.path().join("dump"), ["--dump-instr=yes", "--compress-pos=no", "--compress-strings=no"]);
+    let count = |turns: usize| {
+        callgrind(&USUAL, turns, &dump, &options)?;
+        let text = std::fs::read_to_string(&dump).map_err(|error| format!("{}: {error}", dump.display()))?;
+        stages::instructions(&text, &own, "road::measured").map_err(|error| format!("{error:#}"))
     };
-    // The first turns fill caches and tables of ours; only what comes after them is counted.
-    let (warm, more) = (20, 100);
-    Ok((count(warm + more)? - count(warm)?) / (more * case.burst) as f64)
+    let (cold, all) = (count(WARM)?, count(WARM + MORE)?);
+    let packets = (MORE * USUAL.burst) as f64;
+    Ok(all
+        .iter()
+        .zip(cold)
+        .map(|((step, all), (_, cold))| (*step, all.saturating_sub(cold) as f64 / packets))
+        .collect())
 }
 
 fn expected() -> (std::path::PathBuf, BTreeMap<String, f64>) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/road.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/road.txt");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let rows = text.lines().filter(|line| !line.starts_with('#'));
     let rows =
@@ -287,7 +317,13 @@ fn bless() -> Result<(), String> {
     for case in CASES {
         let _ = writeln!(text, "{}\t{:.1}", case.name, instructions(case)?);
     }
-    std::fs::write(expected().0, text).map_err(|error| error.to_string())
+    let path = expected().0;
+    std::fs::write(&path, text).map_err(|error| error.to_string())?;
+    let mut text = String::from("# Of \"1000 MACs\" in road.txt, step by step, written with it.\n");
+    for (step, count) in steps()? {
+        let _ = writeln!(text, "{step}\t{count:.1}");
+    }
+    std::fs::write(path.with_file_name("stages.txt"), text).map_err(|error| error.to_string())
 }
 
 fn table() {
@@ -321,6 +357,11 @@ fn main() -> ExitCode {
         }
         ["--check"] => check(),
         ["--bless"] => bless(),
+        ["--stages"] => steps().map(|steps| {
+            println!("| step | instructions a packet |");
+            println!("|---|---|");
+            steps.iter().for_each(|(step, count)| println!("| {step} | {count:.1} |"));
+        }),
         [] => {
             table();
             Ok(())

@@ -29,6 +29,8 @@ const DRAWN: [(&str, &str); 9] = [
 
 /// The instructions that our own code takes for a packet, as the gate of scripts/test knows them.
 const ROAD: &str = include_str!("../benches/road.txt");
+/// The same of each step of the road.
+const STAGES: &str = include_str!("../benches/stages.txt");
 
 /// `shunt-perf report`.
 pub fn run(settings: &Report) -> Result<()> {
@@ -60,7 +62,8 @@ pub fn report(values: &[Value]) -> String {
     for (figure, title) in DRAWN {
         pictures_of(&mut page, &records, figure, title);
     }
-    road(&mut page);
+    own_code(&mut page, "shunt's own code: instructions a packet", ROAD);
+    own_code(&mut page, "shunt's own code: instructions a packet by step, 1000 MACs, burst 32", STAGES);
     settings(&mut page, &records);
     page + "</html>\n"
 }
@@ -242,8 +245,8 @@ fn median_curve(curves: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
 }
 
 /// What our own code costs, by what it has to do.
-fn road(page: &mut String) {
-    let lines = ROAD.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once('\t'));
+fn own_code(page: &mut String, title: &str, table: &str) {
+    let lines = table.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once('\t'));
     let bars: Vec<Bar> = lines
         .filter_map(|(name, count)| {
             let median = count.trim().parse().ok()?;
@@ -251,7 +254,7 @@ fn road(page: &mut String) {
         })
         .collect();
     if !bars.is_empty() {
-        let _ = writeln!(page, "<h2>shunt's own code: instructions a packet</h2>\n{}", svg::bars(&bars));
+        let _ = writeln!(page, "<h2>{title}</h2>\n{}", svg::bars(&bars));
     }
 }
 

@@ -33,6 +33,7 @@ pub mod search;
 pub mod session;
 pub mod sink;
 pub mod socket;
+pub mod stages;
 pub mod statistics;
 pub mod stream;
 pub mod svg;
