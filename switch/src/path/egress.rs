@@ -69,15 +69,15 @@ impl Sides {
         self.slots.get(usize::from(device.0)).is_some_and(Option::is_some)
     }
 
-    /// Queues copies. None if there is no such device.
+    /// Queues copies. False if there is no such device.
     #[inline]
-    fn send(&mut self, device: DeviceIndex, copies: Copies<'_>, edit: &Edit) -> Option<Outcome> {
-        let slot = self.slots.get_mut(usize::from(device.0))?.as_mut()?;
-        let sent = slot.side.send(copies, edit);
+    fn send(&mut self, device: DeviceIndex, copies: Copies<'_>, edit: &Edit, sent: &mut Outcome) -> bool {
+        let Some(Some(slot)) = self.slots.get_mut(usize::from(device.0)) else { return false };
+        slot.side.send(copies, edit, sent);
         if sent.refused.len() < copies.len() && !std::mem::replace(&mut slot.queued, true) {
             self.queued.push(device.0);
         }
-        Some(sent)
+        true
     }
 
     /// Makes all devices take what is queued. True while some did not take all.
@@ -447,10 +447,11 @@ impl Exit<'_> {
     /// Queues copies of packets with these records; those of a mirror have none, for what becomes of it is not the packet's fate.
     #[inline]
     fn send(&mut self, copies: Copies<'_>, metas: &mut [Meta], index: PortIndex, port: &Port, edit: &Edit) {
-        let Some(sent) = self.sides.send(port.device, copies, edit) else {
+        let mut sent = Outcome::default();
+        if !self.sides.send(port.device, copies, edit, &mut sent) {
             self.dropped(index, Reason::TxDown, (copies.len() - metas.len()) as u64);
             return self.lose(metas, copies.packets, index, Reason::TxDown);
-        };
+        }
         let counters = port.counters.get(usize::from(self.worker)).unwrap_or(&self.counters.unattributed);
         counters.tx_packets.add((copies.len() - sent.refused.len()) as u64);
         counters.tx_bytes.add(sent.octets);

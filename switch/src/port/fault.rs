@@ -131,8 +131,7 @@ impl<P: Receive> Receive for Fault<P> {
 }
 
 impl<P: Transmit> Transmit for Fault<P> {
-    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
-        let mut sent = Outcome::default();
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit, sent: &mut Outcome) {
         for (place, copy) in (0..).zip(copies.iter()) {
             if self.stalls() {
                 sent.refused.push((place, Reason::TxFull));
@@ -140,12 +139,12 @@ impl<P: Transmit> Transmit for Fault<P> {
                 self.toll.lost.fetch_add(1, Relaxed);
                 sent.octets += edit.len(copy.packet) as u64;
             } else {
-                let one = self.port.send(copy.copies(), edit);
+                let mut one = Outcome::default();
+                self.port.send(copy.copies(), edit, &mut one);
                 sent.octets += one.octets;
                 sent.refused.extend(one.refused.iter().map(|(_, reason)| (place, *reason)));
             }
         }
-        sent
     }
 
     fn flush(&mut self) -> bool {

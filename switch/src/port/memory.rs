@@ -231,15 +231,13 @@ impl MemoryTransmit {
 }
 
 impl Transmit for MemoryTransmit {
-    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
-        let mut sent = Outcome::default();
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit, sent: &mut Outcome) {
         for (place, copy) in (0..).zip(copies.iter()) {
             match self.send_one(&copy, edit) {
                 Ok(len) => sent.octets += len as u64,
                 Err(reason) => sent.refused.push((place, reason)),
             }
         }
-        sent
     }
 
     fn flush(&mut self) -> bool {
@@ -284,7 +282,8 @@ mod tests {
         let mut transmitter = queue.transmitter();
         let send = |transmitter: &mut MemoryTransmit| {
             let copies = Copies { packets: &[Packet::contiguous(&[1; 64])], checksums: &[], destinations: &[] };
-            let sent = transmitter.send(copies, &Edit::default());
+            let mut sent = Outcome::default();
+            transmitter.send(copies, &Edit::default(), &mut sent);
             (sent.octets, sent.refused.first().map(|(_, reason)| *reason))
         };
         queue.set_per_flush(1);

@@ -47,8 +47,8 @@ pub trait Receive: Send {
 /// The transmitting side of a device, as one worker sees it.
 pub trait Transmit: Send {
     /// Writes `copies`, at most [`BURST`], changed as `edit` says, into frames of this device and queues them in order. Before
-    /// a device says that it is full it takes what it can.
-    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome;
+    /// a device says that it is full it takes what it can. What became of them goes into `sent`, which is empty: it is large.
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit, sent: &mut Outcome);
 
     /// Makes the device take what is queued, and takes back frames it is done with. Returns true while queued packets
     /// remain that it did not take: call again.

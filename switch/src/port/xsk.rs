@@ -26,15 +26,14 @@ impl Receive for XskRx {
 }
 
 impl Transmit for XskTx {
-    fn send(&mut self, copies: Copies<'_>, edit: &Edit) -> Outcome {
-        let mut sent = Outcome::default();
+    fn send(&mut self, copies: Copies<'_>, edit: &Edit, sent: &mut Outcome) {
         let mut rest = copies;
         // Why nothing more fits, even after the kernel was told to transmit: it is asked again only after something did.
         let mut full = None;
         loop {
             let (queued, refused) = queue(&mut self.burst(rest.len()), rest, edit, &mut sent.octets);
             rest = rest.behind(queued);
-            let Some(copy) = rest.iter().next() else { return sent };
+            let Some(copy) = rest.iter().next() else { return };
             let place = (copies.len() - rest.len()) as u8;
             if queued > 0 {
                 full = None;
