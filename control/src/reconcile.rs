@@ -6,6 +6,7 @@
 //! road with nothing attached yet.
 
 mod announce;
+mod listen;
 mod open;
 mod samples;
 mod settings;
@@ -26,6 +27,7 @@ use crate::state::{Device, State};
 use crate::status;
 use crate::store::Store;
 use futures_util::StreamExt;
+use listen::Listeners;
 use open::{Opened, Refusal, claims, open, restore_queues};
 use shunt_ffi::QueueOptions;
 use shunt_switch::config::DeviceIndex;
@@ -73,6 +75,8 @@ pub struct Reconciler {
     unannounced: BTreeSet<String>,
     /// The namespaces that routes come from, and SVIs live in.
     namespaces: Namespaces,
+    /// What others say on the links of SVIs.
+    listeners: Listeners,
     /// Static routes and neighbours.
     rows: StaticRows,
     /// What their tables told, and was not taken yet.
@@ -121,6 +125,7 @@ impl Reconciler {
             touched_links,
             unannounced: BTreeSet::new(),
             namespaces: Namespaces::default(),
+            listeners: Listeners::default(),
             rows: StaticRows::default(),
             heard: Vec::new(),
             pass_due: None,
@@ -452,7 +457,8 @@ impl Reconciler {
         let (state, interfaces) = (self.state.borrow(), touched.iter().map(String::as_str));
         let mut updates = status::updates(store.database(), model, &state, &self.links, interfaces, error);
         let interfaces = touched.iter().map(String::as_str);
-        updates.extend(status::svis(store.database(), model, &state, interfaces, &self.namespaces.errors));
+        let duplicates = |name: &str| self.listeners.duplicates(name);
+        updates.extend(status::svis(store.database(), model, &state, interfaces, &self.namespaces.errors, duplicates));
         updates.extend(status::rows(store.database(), self.rows.take_said(model)));
         if let Some(root) = store.database().rows("Open_vSwitch").next()
             && root.get("cur_cfg").as_integer() != Some(model.next_cfg)

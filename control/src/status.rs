@@ -13,6 +13,7 @@ use shunt_switch::counters::PortTotals;
 use shunt_switch::reason::{Reason, Side};
 use shunt_switch::time::Instant;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use uuid::Uuid;
 
 /// A column's new value.
@@ -76,6 +77,7 @@ pub fn svis<'a>(
     state: &State,
     interfaces: impl Iterator<Item = &'a str>,
     errors: &BTreeMap<String, String>,
+    duplicates: impl Fn(&str) -> Option<&'a BTreeMap<IpAddr, [u8; 6]>>,
 ) -> Vec<Update> {
     let mut out = Changes { db, updates: Vec::new() };
     for name in interfaces {
@@ -94,6 +96,8 @@ pub fn svis<'a>(
                 ("mtu", known.link.mtu.to_string()),
                 ("ifindex", known.link.ifindex.to_string()),
             ];
+            let all = duplicates(name).map(|all| all.keys().map(IpAddr::to_string).collect::<Vec<_>>().join(","));
+            let pairs = pairs.into_iter().chain(all.map(|all| ("duplicates", all)));
             map.extend(pairs.map(|(key, value)| (Atom::from(key), Atom::from(value))));
         }
         out.set("SVI", svi.uuid, "status", Datum::Map(map));

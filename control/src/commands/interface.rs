@@ -19,6 +19,8 @@ struct View<'a> {
     port: RowRef<'a>,
     row: RowRef<'a>,
     svi: Option<RowRef<'a>>,
+    /// It is one of the router's, or leads to hosts that have nothing but addresses: VLANs are no concern of it.
+    is_routed: bool,
     /// The port has further interfaces.
     is_bonded: bool,
     /// Those that the kernel has on the host end, or the SVI's row where it cannot be asked.
@@ -35,20 +37,22 @@ fn addresses(db: &Database) -> Addresses {
     known.collect()
 }
 
-/// All interfaces, by bridge and port.
-fn views<'a>(db: &'a Database, addresses: &Addresses) -> Vec<View<'a>> {
+/// All interfaces, by bridge and port; `of_router` says which have become the router's, with or without a row.
+fn views<'a>(db: &'a Database, addresses: &Addresses, of_router: impl Fn(&str) -> bool) -> Vec<View<'a>> {
     let mut all = Vec::new();
     for bridge in db.rows("Bridge") {
         for port in bridge.get("ports").uuids().filter_map(|uuid| db.row("Port", &uuid)) {
             let interfaces = port.get("interfaces");
             for row in interfaces.uuids().filter_map(|uuid| db.row("Interface", &uuid)) {
                 let svi = row.get("svi").uuids().next().and_then(|uuid| db.row("SVI", &uuid));
+                let has_hosts = row.get("options").get("host-addresses").is_some();
                 all.push(View {
                     name: text(row, "name"),
                     bridge: text(bridge, "name"),
                     port,
                     row,
                     svi,
+                    is_routed: svi.is_some() || has_hosts || of_router(text(row, "name")),
                     is_bonded: interfaces.len() > 1,
                     addresses: addresses_of(row, svi, addresses),
                 });
@@ -59,8 +63,11 @@ fn views<'a>(db: &'a Database, addresses: &Addresses) -> Vec<View<'a>> {
     all
 }
 
-/// Those that are in force, global ones first.
+/// Those that are in force, global ones first; of a port with hosts behind it theirs.
 fn addresses_of(row: RowRef<'_>, svi: Option<RowRef<'_>>, known: &Addresses) -> Vec<String> {
+    if let Some(hosts) = row.get("options").get("host-addresses") {
+        return hosts.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_owned).collect();
+    }
     let vrf = svi.and_then(|svi| svi.get("vrf").as_str()).map(str::to_owned);
     let number = |row: RowRef<'_>| row.get("ifindex").as_integer();
     let in_vrf = |svi: RowRef<'_>| svi.get("status").get("ifindex").and_then(|text| text.parse().ok());
@@ -87,8 +94,8 @@ impl<'a> View<'a> {
 
     /// What kind of interface it is.
     fn kind(&self) -> &'a str {
-        match (self.svi.is_some(), text(self.row, "type"), self.row.get("status").get("driver_name")) {
-            (true, ..) => "svi",
+        match (self.is_routed, text(self.row, "type"), self.row.get("status").get("driver_name")) {
+            (true, "internal", _) => "svi",
             (_, "internal", _) => "internal",
             (_, _, Some("hardware")) => "eth",
             (_, _, Some(driver)) => driver,
@@ -99,7 +106,7 @@ impl<'a> View<'a> {
 
     /// What its port does with VLANs; an interface of the router takes part in none.
     fn mode(&self) -> &'a str {
-        match (self.svi.is_some(), text(self.port, "vlan_mode"), self.tag()) {
+        match (self.is_routed, text(self.port, "vlan_mode"), self.tag()) {
             (true, ..) => "routed",
             (_, "", Some(_)) => "access",
             (_, "", None) => "trunk",
@@ -112,18 +119,25 @@ impl<'a> View<'a> {
         let trunks: Vec<i64> = self.port.get("trunks").integers().collect();
         match (self.tag(), text(self.port, "vlan_mode")) {
             (Some(tag), mode) if mode != "trunk" => tag.to_string(),
-            _ if self.svi.is_some() => "--".to_owned(),
+            _ if self.is_routed => "--".to_owned(),
             _ if trunks.is_empty() => "all".to_owned(),
             _ => ranges(&trunks),
         }
     }
 
-    /// Why it does not work.
+    /// Somebody else has an address of the SVI, which is in force all the same.
+    fn has_duplicates(&self) -> bool {
+        self.svi.is_some_and(|svi| svi.get("status").get("duplicates").is_some())
+    }
+
+    /// Why it does not work, or not for all.
     fn reason(&self) -> Option<&'static str> {
         let is_down = |column: &str| text(self.row, column) == "down";
         let own_error = self.svi.map_or("", |svi| text(svi, "error"));
         if self.row.get("ifindex").is_empty() {
             Some("no device")
+        } else if self.has_duplicates() && text(self.row, "error").is_empty() {
+            Some("duplicate")
         } else if !text(self.row, "error").is_empty() || !own_error.is_empty() {
             Some("error")
         } else if is_down("admin_state") {
@@ -139,7 +153,7 @@ impl<'a> View<'a> {
     }
 
     fn status(&self) -> &'static str {
-        if self.reason().is_none() { "up" } else { "down" }
+        if matches!(self.reason(), None | Some("duplicate")) { "up" } else { "down" }
     }
 
     fn speed_mbps(&self) -> Option<i64> {
@@ -201,7 +215,8 @@ pub(super) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
 
 /// One line an interface.
 pub(super) fn brief(context: &mut Context<'_>, _: &[String]) -> Result<Value, String> {
-    let views = views(context.store.database(), &addresses(context.store.database()));
+    let of_router = |name: &str| context.state.router.interfaces.contains_key(name);
+    let views = views(context.store.database(), &addresses(context.store.database()), of_router);
     if context.json {
         return Ok(views.iter().map(View::brief_json).collect());
     }
@@ -226,7 +241,8 @@ pub(super) fn brief(context: &mut Context<'_>, _: &[String]) -> Result<Value, St
 
 /// All of one interface.
 pub(super) fn show(context: &mut Context<'_>, args: &[String]) -> Result<Value, String> {
-    let views = views(context.store.database(), &addresses(context.store.database()));
+    let of_router = |name: &str| context.state.router.interfaces.contains_key(name);
+    let views = views(context.store.database(), &addresses(context.store.database()), of_router);
     let view = views.iter().find(|view| view.name == args[0]);
     let view =
         view.ok_or_else(|| format!("no such interface: {} (\"interface brief\" shows those there are)", args[0]))?;
@@ -331,19 +347,26 @@ mod tests {
             port("eth0", json!({"trunks": ["set", [1, 2, 3, 9]]}), up),
             port("c1", json!({"tag": 10}), no_link),
             port("c2", json!({"tag": 5, "vlan_mode": "native-untagged"}), json!({"ifindex": 8, "admin_state": "down"})),
+            port(
+                "host",
+                json!({}),
+                json!({"options": ["map", [["host-addresses", "10.1.1.1,2001:db8::1"]]],
+                "ifindex": 9, "admin_state": "up", "link_state": "up"}),
+            ),
             port("gone", json!({"tag": 10}), json!({"error": "could not open network device gone"})),
             port("vlan10", json!({"tag": 10}), svi),
         ]
         .concat();
         operations.push(json!({"op": "insert", "table": "SVI", "uuid-name": "svi",
             "row": {"name": "vlan10", "addresses": ["set", ["192.168.1.1/24", "2001:db8::1/64"]], "vrf": "red"}}));
-        let ports = ["eth0", "c1", "c2", "gone", "vlan10"].map(|name| json!(["named-uuid", format!("p_{name}")]));
+        let ports =
+            ["eth0", "c1", "c2", "host", "gone", "vlan10"].map(|name| json!(["named-uuid", format!("p_{name}")]));
         operations.push(json!({"op": "insert", "table": "Bridge", "uuid-name": "br",
             "row": {"name": "br0", "ports": ["set", ports]}}));
         operations.push(json!({"op": "update", "table": "Open_vSwitch", "where": [],
             "row": {"bridges": ["named-uuid", "br"]}}));
         let reply = store.transact(&operations, Duration::ZERO, &|_| true);
-        let views = views(store.database(), &Addresses::new());
+        let views = views(store.database(), &Addresses::new(), |name| name == "br0");
         let described: Vec<_> = views
             .iter()
             .map(|view| {
@@ -357,11 +380,13 @@ mod tests {
             ("c2", text("5"), "--", "native-untagged", Some("admin down"), None, None),
             ("eth0", text("1-3,9"), "eth", "trunk", None, Some(10_000), None),
             ("gone", text("10"), "--", "access", Some("no device"), None, None),
+            ("host", text("--"), "--", "routed", None, None, None),
             ("vlan10", text("10"), "svi", "routed", None, None, None),
         ];
         assert_eq!(described, wanted, "{reply:?}");
-        assert_eq!(views[4].addresses, ["192.168.1.1/24", "2001:db8::1/64"]);
-        assert_eq!((views[4].vrf(), views[4].status(), views[3].status()), (Some("red"), "up", "down"));
+        assert_eq!(views[5].addresses, ["192.168.1.1/24", "2001:db8::1/64"]);
+        assert_eq!(views[4].addresses, ["10.1.1.1", "2001:db8::1"]);
+        assert_eq!((views[5].vrf(), views[5].status(), views[3].status()), (Some("red"), "up", "down"));
         assert_eq!(views[3].errors(), ["could not open network device gone"]);
     }
 }

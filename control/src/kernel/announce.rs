@@ -5,7 +5,7 @@
 //! end of the veth, in the container's namespace, so that it takes the road of all that the container sends: the
 //! switch learns, and the leaf gets it in the container's VLAN.
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use rtnetlink::packet_core::NLM_F_DUMP;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -14,13 +14,8 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use shunt_ffi::host;
 
 use super::ask::ask;
+use super::discovery::{gratuitous_arp, unsolicited_advertisement};
 use super::{Kernel, Link};
-
-const BROADCAST: [u8; 6] = [0xff; 6];
-/// ff02::1, and the MAC address for it (RFC 2464 §7).
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
-const ICMPV6: u8 = 58;
 
 impl Kernel {
     /// Says in the name of the other end of the veth `link` which addresses it has. Returns how many. The error says why it
@@ -75,36 +70,6 @@ fn own_address(answer: &RouteNetlinkMessage, ifindex: u32) -> Option<IpAddr> {
     local.or_else(any).filter(|address| !matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()))
 }
 
-/// An ARP request of `address` for itself.
-fn gratuitous_arp(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
-    let mut frame = [&BROADCAST[..], &mac, &[0x08, 0x06]].concat();
-    // Ethernet, IPv4, lengths, request; sender; target.
-    frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
-    frame.extend([&mac[..], &address.octets(), &[0; 6], &address.octets()].concat());
-    frame.resize(60, 0);
-    frame
-}
-
-/// "I am `address`, forget what you knew of it", to all nodes.
-fn unsolicited_advertisement(mac: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
-    const OVERRIDE: u8 = 0x20;
-    // Type 136, code, checksum, flags; target; target link-layer address option.
-    let mut message = vec![136, 0, 0, 0, OVERRIDE, 0, 0, 0];
-    message.extend(address.octets());
-    message.extend([2, 1]);
-    message.extend(mac);
-    let length = message.len() as u8;
-    let pseudo = [&address.octets()[..], &ALL_NODES.octets(), &[0, 0, 0, length, 0, 0, 0, ICMPV6], &message].concat();
-    let sum: u32 = pseudo.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
-    let mut frame = [&ALL_NODES_MAC[..], &mac, &[0x86, 0xdd]].concat();
-    frame.extend([0x60, 0, 0, 0, 0, length, ICMPV6, 255]);
-    frame.extend([&address.octets()[..], &ALL_NODES.octets(), &message].concat());
-    frame
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,21 +94,5 @@ mod tests {
         ] {
             assert_eq!(answer(ifindex, address, flags), None, "{ifindex} {address} {flags:?}");
         }
-    }
-
-    #[test]
-    fn an_arp_request_for_itself_fills_a_frame() {
-        let frame = gratuitous_arp([2, 0, 0, 0, 0, 7], Ipv4Addr::new(10, 0, 0, 5));
-        assert_eq!((frame.len(), &frame[28..32], &frame[38..42]), (60, &[10, 0, 0, 5][..], &[10, 0, 0, 5][..]));
-    }
-
-    /// The checksum, summed over all of it, is all ones (RFC 1071).
-    #[test]
-    fn an_advertisement_has_a_checksum_that_is_right() {
-        let frame = unsolicited_advertisement([2, 0, 0, 0, 0, 7], "2001:db8::5".parse().unwrap());
-        let mut octets = frame[22..].to_vec();
-        octets.extend([0, 32, 0, ICMPV6]);
-        let sum: u32 = octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-        assert_eq!((frame.len(), (sum & 0xffff) + (sum >> 16)), (14 + 40 + 32, 0xffff));
     }
 }

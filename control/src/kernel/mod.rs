@@ -17,6 +17,7 @@ use shunt_ffi::Promiscuous;
 mod announce;
 mod ask;
 mod container;
+mod discovery;
 mod error;
 mod features;
 mod internal;
@@ -33,6 +34,7 @@ mod vrf;
 
 pub use ask::{Neighbour, addresses, neighbours};
 pub use container::{Cidr, Inside};
+pub use discovery::{Heard, Sought, Watched};
 pub use error::Error;
 pub use internal::{Internal, switch_end};
 pub use layer3::{Address, METRIC_V6, PROTOCOL, WantedHop, WantedRoute};

@@ -1,10 +1,10 @@
 //! Where does a VRF live? In a network namespace: the host's own, or `/run/netns/NAME`.
 
 use super::internal::host_alias;
-use super::{Error, Kernel, Link, Routes, switch_end};
-use shunt_ffi::netns;
+use super::{Error, Kernel, Link, Routes, Watched, switch_end};
+use shunt_ffi::{host, netns};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -98,6 +98,19 @@ impl Namespace {
             }
         }
         self.kernel.link_by_name(name).await
+    }
+
+    /// Overhears what concerns an interface of the router here.
+    ///
+    /// # Errors
+    /// If the device is gone.
+    pub fn overhear(&self, device: &str, watched: &Watched) -> Result<OwnedFd, Error> {
+        let open = || host::overhear(watched.ifindex, &watched.filter());
+        let opened = if self.path.is_none() { Ok(open()) } else { netns::run_in(self.file.as_fd(), open) };
+        opened.flatten().map_err(|error| {
+            let action = format!("listen for duplicates of the addresses of {device}");
+            Error::refused(action, error.to_string(), "it is tried again with the next change")
+        })
     }
 
     /// Makes the device forward packets of both families, and answer ARP for all addresses that it has a route to, or not, if

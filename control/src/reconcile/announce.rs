@@ -4,7 +4,7 @@
 //! meanwhile. Whoever adds a port finds it announced when the command ends; a start with many does not wait for that.
 
 use super::Reconciler;
-use crate::kernel::{Kernel, Link};
+use crate::kernel::{Kernel, Kind, Link};
 use futures_util::future::join_all;
 use std::time::Duration;
 
@@ -14,9 +14,13 @@ const AT_ONCE_MAX: usize = 8;
 const AFTER: Duration = Duration::from_millis(50);
 
 impl Reconciler {
-    /// Announces whoever is in force and up.
+    /// Announces whoever is in force and up, and asks whether somebody behind the new ports has an address of ours.
     pub(super) async fn announce(&mut self) {
-        let ready = self.take_ready();
+        let mut ready = self.take_ready();
+        if !ready.is_empty() {
+            self.listeners.ask_again();
+        }
+        ready.retain(|link| link.kind == Kind::Veth);
         let kernel = self.kernel.clone();
         if ready.len() <= AT_ONCE_MAX {
             join_all(ready.iter().map(|link| one(&kernel, link))).await;
@@ -34,10 +38,10 @@ impl Reconciler {
         let state = self.state.borrow();
         let mut ready = Vec::new();
         self.unannounced.retain(|name| {
-            let attached = state.devices.get(name).filter(|device| device.is_veth);
-            let link = self.links.by_name(name).filter(|link| link.carrier && attached.is_some());
+            let is_attached = state.devices.contains_key(name);
+            let link = self.links.by_name(name).filter(|link| link.carrier && is_attached);
             ready.extend(link.cloned());
-            link.is_none() && attached.is_some()
+            link.is_none() && is_attached
         });
         ready
     }

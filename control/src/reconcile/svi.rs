@@ -3,7 +3,7 @@
 
 use super::Reconciler;
 use crate::dataplane::Stuck;
-use crate::kernel::{self, Address, Error, Kernel, Link, Namespace, Told};
+use crate::kernel::{self, Address, Error, Kernel, Link, Namespace, Told, Watched};
 use crate::model::hosts::{GATEWAYS, Served, link_to};
 use crate::model::router::{Svi, VrfName};
 use crate::model::{Interface, Model};
@@ -84,10 +84,11 @@ impl Reconciler {
             }
             let applied = match self.apply_svi(name, svi, interface, model.served_by(name)).await {
                 Ok((link, complaint)) => {
-                    self.fail_svi(name, complaint);
+                    self.fail_svi(name, complaint.or_else(|| self.duplicates_of(name)));
                     self.state.borrow_mut().set_svi(name, Some((svi, link)))
                 }
                 Err(text) => {
+                    self.listeners.remove(name);
                     self.fail_svi(name, Some(text));
                     self.state.borrow_mut().set_svi(name, None)
                 }
@@ -167,12 +168,17 @@ impl Reconciler {
             }
         }
         self.namespaces.addresses.insert(key, ours);
+        let addresses = svi.addresses.iter().map(IpNet::addr).collect();
+        let stands_in = has_v6 && proxy_arp == Some(true);
+        let watched = Watched { ifindex: link.ifindex, mac: link.mac, addresses, stands_in };
+        complaint = self.listeners.keep(name, &svi.vrf, watched, &self.namespaces).err().or(complaint);
         Ok((link, complaint))
     }
 
     /// The interface is the router's no more. True if the workers must know.
     async fn remove_svi(&mut self, name: &str) -> bool {
         self.namespaces.errors.remove(name);
+        self.listeners.remove(name);
         let old = self.state.borrow().router.interfaces.get(name).map(|old| (old.vrf.clone(), old.link.ifindex));
         let Some((vrf, ifindex)) = old else { return false };
         let ours = self.namespaces.addresses.remove(&(vrf.clone(), ifindex)).unwrap_or_default();
@@ -239,6 +245,7 @@ impl Reconciler {
                 of_vrf.map(|(name, _)| name.clone()).collect()
             };
             for name in &names {
+                self.listeners.remove(name);
                 let _ = self.state.borrow_mut().set_svi(name, None);
             }
             let model = std::rc::Rc::clone(&self.model);

@@ -11,7 +11,7 @@ const PASS_AFTER: Duration = Duration::from_millis(20);
 /// What [`Reconciler::event`] waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A link of the host changed: [`Reconciler::reconcile`].
+    /// A link of the host changed, or what others say of an address of ours: [`Reconciler::reconcile`].
     Links,
     /// Routes or neighbours changed: [`Reconciler::take_routes`].
     Routes,
@@ -26,22 +26,27 @@ impl Reconciler {
             self.pass_due = Some(tokio::time::Instant::now() + PASS_AFTER);
         }
         let pass_due = self.pass_due;
-        let pass = async {
+        let mut pass = std::pin::pin!(async {
             match pass_due {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
             }
-        };
-        tokio::select! {
-            touched = self.links.changed() => {
-                self.touched_links.extend(touched?);
-                Ok(Event::Links)
+        });
+        loop {
+            tokio::select! {
+                touched = self.links.changed() => {
+                    self.touched_links.extend(touched?);
+                    return Ok(Event::Links);
+                }
+                told = self.namespaces.told() => {
+                    self.heard.push(told?);
+                    return Ok(Event::Routes);
+                }
+                news = self.listeners.heard() => if self.take_heard(news) {
+                    return Ok(Event::Links);
+                },
+                () = &mut pass => return Ok(Event::PassDue),
             }
-            told = self.namespaces.told() => {
-                self.heard.push(told?);
-                Ok(Event::Routes)
-            }
-            () = pass => Ok(Event::PassDue),
         }
     }
 

@@ -19,7 +19,7 @@ for n in 1 2; do
 done
 shuntctl add-br fabric -- add-port fabric eth0
 shuntctl add-svi fabric fabric address=10.9.0.2/24,2001:db8:9::2/64
-shuntctl route add 0.0.0.0/0 via 10.9.0.1
+shuntctl route add 0.0.0.0/0 via 10.9.0.1 -- route add ::/0 via 2001:db8:9::1
 
 say "each reaches the other, the host and the leaf"
 reaches c1 10.1.1.2
@@ -33,9 +33,28 @@ reaches host 2001:db8:1::2
 check "with one hop between them" bash -c 'ip netns exec c1 ping -nc1 -W1 10.1.1.2 | grep -q ttl=63'
 refute "c1 knows c2's MAC address" bash -c 'ip netns exec c1 ip neigh show | grep -q "$(ip netns exec c2 cat /sys/class/net/eth0/address)"'
 
+check "interface brief says what they are" bash -c 'shuntctl interface brief | grep -qE "^c1 +-- +veth +routed +up +none .* 10.1.1.1,2001:db8:1::1$"'
+check "and what serves them" bash -c 'shuntctl interface brief | grep -qE "^hosts +-- +svi +routed +up +none .*169.254.1.1/32"'
+
 say "any gateway will do"
 in_ns c2 ip route replace default via 169.254.77.7 dev eth0 onlink
 reaches c2 10.1.1.1
+for gateway in fe80::77:7 2001:db8:77::7; do
+    in_ns c2 ip -6 route replace default via $gateway dev eth0 onlink
+    reaches c2 2001:db8:1::1
+    reaches c2 2001:db8:9::1
+done
+check "it is the router's MAC address" bash -c 'ip -n c2 -6 neigh show 2001:db8:77::7 | grep -q "$(cat /sys/class/net/hosts/address) router"'
+shuntctl route del ::/0
+in_ns c2 ip -6 neigh flush all
+refute "one that leads nowhere is answered for" in_ns c2 ping -n -c1 -W2 2001:db8:9::1
+in_ns c2 ip -6 route replace default via fe80::1 dev eth0
+in_ns c2 sysctl -qw net.ipv6.conf.eth0.accept_dad=1 net.ipv6.conf.eth0.dad_transmits=1
+in_ns c2 ip -6 addr del 2001:db8:1::2/128 dev eth0
+in_ns c2 ip -6 addr add 2001:db8:1::2/128 dev eth0
+settled() { in_ns c2 ip -6 addr show dev eth0; [ -z "$(in_ns c2 ip -6 addr show dev eth0 tentative)" ] && [ -z "$(in_ns c2 ip -6 addr show dev eth0 dadfailed)" ]; }
+check "nobody answers for its own address" wait_for 5 settled
+reaches c2 2001:db8:1::1
 
 say "c1 cannot call itself c2, and broadcasts of one do not reach the other"
 in_ns c1 ip addr add 10.1.1.2/32 dev lo
