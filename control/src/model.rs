@@ -10,6 +10,7 @@ mod rows;
 use crate::mirrors::Mirror;
 use crate::placement::Affinity;
 use crate::sflow::config::Settings;
+use hosts::Hosts;
 use router::{Rows, StaticNeighbour, StaticRoute, Svi};
 use shunt_switch::table::guard::GuardConfig;
 use shunt_switch::table::vlan::{Mode, VlanConfig};
@@ -39,10 +40,8 @@ pub struct Model {
     pub svis: BTreeSet<String>,
     /// By interface name: why an SVI that makes sense cannot be applied beside others, and what to do.
     pub conflicts: BTreeMap<String, String>,
-    /// By name of an interface with `hosts`: the SVI that serves them, or why none does.
-    pub hosts: BTreeMap<String, Result<String, String>>,
-    /// Routes to such hosts, among `routes`.
-    host_routes: BTreeSet<Uuid>,
+    /// Who serves those behind interfaces with `hosts`. Routes to them are among `routes`.
+    pub hosts: Hosts,
     /// Static routes.
     pub routes: Rows<StaticRoute>,
     /// Static neighbours.

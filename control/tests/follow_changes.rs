@@ -28,6 +28,8 @@ enum Change {
     Affinity(usize, bool),
     /// With a host's addresses behind it, or none.
     Hosts(usize, bool),
+    /// It is an SVI, or none any more.
+    Svi(usize, bool),
     Mirror(usize, u8),
     /// What the daemon itself writes.
     Number(usize, i64),
@@ -50,6 +52,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => (name.clone(), kind()).prop_map(|(name, kind)| Change::Retype(name, kind)),
         1 => (name.clone(), any::<bool>()).prop_map(|(name, on)| Change::Affinity(name, on)),
         2 => (name.clone(), any::<bool>()).prop_map(|(name, on)| Change::Hosts(name, on)),
+        2 => (name.clone(), any::<bool>()).prop_map(|(name, on)| Change::Svi(name, on)),
         1 => (name.clone(), bridge).prop_map(|(name, bridge)| Change::Mirror(name, bridge)),
         1 => (name.clone(), 1..4_i64).prop_map(|(name, number)| Change::Number(name, number)),
         1 => (1..4_u8).prop_map(Change::Mask),
@@ -114,6 +117,11 @@ fn operations(change: &Change) -> Vec<Value> {
             };
             vec![update("Interface", name, json!({"options": ["map", pairs]}))]
         }
+        Change::Svi(name, true) => {
+            let row = json!({"name": NAMES[name], "addresses": format!("10.77.{name}.1/24")});
+            vec![insert("SVI", uuid(4, name), row), update("Interface", name, json!({"svi": uuid(4, name)}))]
+        }
+        Change::Svi(name, false) => vec![update("Interface", name, json!({"svi": ["set", []]}))],
         Change::Mirror(name, bridge) => {
             let row = json!({"name": "m", "select_src_port": uuid(1, name)});
             vec![insert("Mirror", uuid(3, name), row), mutate(bridge, "mirrors", "insert", uuid(3, name))]

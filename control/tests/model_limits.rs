@@ -136,7 +136,7 @@ fn hosts_are_served_by_the_own_interface_of_their_bridge() {
         Model::read(store.database(), |_| true)
     };
     let good = read("10.9.0.7/32, 2001:db8:9::7", &own);
-    assert_eq!(good.hosts["p0"].as_deref(), Ok("br0"));
+    assert_eq!(good.hosts.refusal("p0"), None);
     assert!(good.svi("br0").is_some() && good.interfaces["p0"].problem.is_none());
     let served = good.served_by("br0");
     assert!(served.is_alone && served.hosts.len() == 2, "{served:?}");
@@ -145,7 +145,7 @@ fn hosts_are_served_by_the_own_interface_of_their_bridge() {
     let routes: Vec<_> = good.routes.values().flatten().map(|route| route.prefix.to_string()).collect();
     assert_eq!(routes, ["2001:db8:9::7/128"]);
     let alone = read("10.9.0.7", &json!([]));
-    let error = alone.hosts["p0"].as_ref().expect_err("no gateway");
+    let error = alone.hosts.refusal("p0").expect("no gateway");
     assert!(error.contains("VLAN 0 of br0 has no SVI"), "{error}");
     for (listed, wrong) in [
         ("10.9.0.0/24", "10.9.0.0/24 is a network: give single addresses, as 10.9.0.0/32"),

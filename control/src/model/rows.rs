@@ -73,6 +73,7 @@ impl Model {
         // All that was goes first: a name may have passed from one row to another.
         let names = again.iter().filter_map(|uuid| self.names.remove(uuid));
         let mut before: BTreeMap<_, _> = names.filter_map(|name| self.interfaces.remove_entry(&name)).collect();
+        let mut bridges: BTreeSet<String> = before.values().map(|interface| interface.bridge.clone()).collect();
         let mut other_svis = BTreeSet::new();
         for uuid in again {
             if let Some((name, mut interface)) = Interface::read(db, uuid, &is_plain_device) {
@@ -87,6 +88,7 @@ impl Model {
                 }
                 put(&mut self.pinned, &name, !interface.affinity.is_empty());
                 changed.interfaces.insert(name.clone());
+                bridges.insert(interface.bridge.clone());
                 self.names.insert(uuid, name.clone());
                 self.interfaces.insert(name, interface);
             }
@@ -98,7 +100,7 @@ impl Model {
             changed.interfaces.insert(gone);
         }
         let mut host_routes = BTreeSet::new();
-        changed.forwarding |= self.settle_hosts(&mut changed.interfaces, &mut other_svis, &mut host_routes);
+        changed.forwarding |= self.settle_hosts(&mut changed.interfaces, &bridges, &mut other_svis, &mut host_routes);
         if !other_svis.is_empty() {
             changed.interfaces.extend(self.settle(&other_svis));
             changed.forwarding = true;

@@ -115,7 +115,7 @@ impl Reconciler {
                 "mtu_request={mtu} of {name} is not followed: a VLAN of {device} has {device}'s MTU, which `ip link set dev {device} mtu {mtu}` changes"
             ));
         }
-        let no_gateway = self.model.hosts.get(name).and_then(|leg| leg.as_ref().err().cloned());
+        let no_gateway = self.model.hosts.refusal(name).cloned();
         let state = self.state.borrow();
         let queues = || {
             state.ports.get(name).and_then(|port| state.devices.get(&port.device)).map(|device| device.workers.len())
