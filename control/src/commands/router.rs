@@ -102,6 +102,9 @@ impl<'a> Place<'a> {
         match self.vrf.forwarding.way(prefix) {
             Some(Way::Neighbour(_) | Way::Group(_) | Way::Connected(_) | Way::Blackhole) => None,
             Some(Way::Unreachable | Way::Prohibit) => Some("it tells the sender".to_owned()),
+            Some(Way::Local) if self.vrf.rib.is_ruled(prefix) => {
+                Some("rules lead to other tables (`ip rule`)".to_owned())
+            }
             Some(Way::Local) if best.kind != Kind::Unicast => Some("it is an address of the switch".to_owned()),
             Some(Way::Local) => {
                 let is_other = |hop: &&NextHop| self.router.interface_of(&self.name, hop.ifindex).is_none();

@@ -14,8 +14,8 @@ use rustix::net::sockopt;
 use super::Error;
 use crate::routing::decode::{News, decode};
 
-/// RTNLGRP_* of `rtnetlink.h`: links, neighbours, routes of both families, next-hop objects.
-const GROUPS: [u32; 5] = [1, 3, 7, 11, 32];
+/// RTNLGRP_* of `rtnetlink.h`: links, neighbours, routes and rules of both families, next-hop objects.
+const GROUPS: [u32; 7] = [1, 3, 7, 11, 8, 19, 32];
 /// Space for news that we have not read yet: some 100 000 routes.
 const NEWS_BUFFER_BYTES: usize = 64 << 20;
 /// The largest datagram of a dump.
@@ -27,10 +27,13 @@ const NLMSG_DONE: u16 = 3;
 const RTM_GETLINK: u16 = 18;
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETNEIGH: u16 = 30;
+const RTM_GETRULE: u16 = 34;
 const RTM_GETNEXTHOP: u16 = 106;
 /// What is read, in this order (routes name objects): the request and the address family.
-const READINGS: [(u16, u8); 6] = [
+const READINGS: [(u16, u8); 8] = [
     (RTM_GETLINK, 0),
+    (RTM_GETRULE, libc_af::INET),
+    (RTM_GETRULE, libc_af::INET6),
     (RTM_GETNEXTHOP, 0),
     (RTM_GETROUTE, libc_af::INET),
     (RTM_GETROUTE, libc_af::INET6),
@@ -210,7 +213,7 @@ impl Routes {
     /// Asks for a reading: a header and a zeroed body that is long enough for each of the requests.
     fn request(&mut self, reading: usize, again: bool) -> Result<(), Error> {
         let (kind, family) = READINGS[reading];
-        // ifinfomsg, nhmsg; rtmsg and ndmsg. The kernel is strict about more.
+        // ifinfomsg, nhmsg; rtmsg, ndmsg and fib_rule_hdr. The kernel is strict about more.
         let length: u32 = 16
             + match kind {
                 RTM_GETLINK => 16,

@@ -1,9 +1,10 @@
-//! What does a message of the kernel say about routes, next-hop objects, neighbours and devices?
+//! What does a message of the kernel say about routes, next-hop objects, neighbours, rules and devices?
 //!
 //! Routes and neighbours are read by netlink-packet-route; it does not know next-hop objects (`linux/nexthop.h`), which are
 //! read here.
 
 use super::rib::{Hops, Kind, NextHop, Object, Placing, Route, Table};
+use super::rules::Rule;
 use ipnet::IpNet;
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_REPLACE, NetlinkBuffer, NlasIterator, Parseable};
 use rtnetlink::packet_route::AddressFamily;
@@ -20,6 +21,8 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
 /// Octets of `struct ifinfomsg`.
@@ -49,6 +52,10 @@ pub enum News {
     DeviceUp(u32),
     /// It is down, or gone.
     DeviceDown(u32),
+    /// A rule came that may lead packets of others to tables that are not followed.
+    Rule(Rule),
+    /// One went.
+    RuleGone(Rule),
     /// A neighbour's MAC address became known, or is no longer to be used.
     Neighbour {
         /// The device that it is on.
@@ -82,6 +89,8 @@ pub fn decode(message: &[u8]) -> Result<Option<News>, String> {
         RTM_DELROUTE => route(&RouteMessage::parse(payload).map_err(text)?).map(News::RouteGone),
         RTM_NEWNEIGH => neighbour(&NeighbourMessage::parse(payload).map_err(text)?, true),
         RTM_DELNEIGH => neighbour(&NeighbourMessage::parse(payload).map_err(text)?, false),
+        RTM_NEWRULE => Rule::read(payload)?.map(News::Rule),
+        RTM_DELRULE => Rule::read(payload)?.map(News::RuleGone),
         RTM_NEWNEXTHOP => object(payload)?.map(|(id, object)| News::Object(id, object)),
         RTM_DELNEXTHOP => object(payload)?.map(|(id, _)| News::ObjectGone(id)),
         _ => None,
@@ -239,4 +248,52 @@ fn u32_of(value: &[u8]) -> Option<u32> {
 fn gateway(value: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
     v4().or_else(|| <[u8; 16]>::try_from(value).ok().map(IpAddr::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    const KINDS: [u16; 10] = [
+        RTM_NEWRULE,
+        RTM_DELRULE,
+        RTM_NEWLINK,
+        RTM_DELLINK,
+        RTM_NEWROUTE,
+        RTM_DELROUTE,
+        RTM_NEWNEIGH,
+        RTM_DELNEIGH,
+        RTM_NEWNEXTHOP,
+        RTM_DELNEXTHOP,
+    ];
+
+    proptest! {
+        /// A message that is broken is an error or tells nothing: it never stops the daemon.
+        #[test]
+        fn whatever_comes_is_read_or_refused(
+            kind in select(&KINDS[..]),
+            family in select(&[0_u8, 2, 7, 10, 28][..]),
+            body in vec(any::<u8>(), 7..20),
+            attributes in vec((0..40_u16, vec(any::<u8>(), 0..24), any::<bool>()), 0..6),
+            cut in proptest::option::of(0..60_usize),
+        ) {
+            let mut message = vec![0; 16];
+            message[4..6].copy_from_slice(&kind.to_ne_bytes());
+            message.push(family);
+            message.extend(body);
+            for (kind, value, is_right) in attributes {
+                message.resize(message.len().next_multiple_of(4), 0);
+                let length = value.len() as u16 + if is_right { 4 } else { 9 };
+                message.extend([length.to_ne_bytes(), kind.to_ne_bytes()].concat());
+                message.extend(value);
+            }
+            let length = message.len() as u32;
+            message[0..4].copy_from_slice(&length.to_ne_bytes());
+            message.truncate(cut.unwrap_or(message.len()));
+            let _ = decode(&message);
+        }
+    }
 }

@@ -288,6 +288,10 @@ impl Forwarding {
         if is_never_routed(prefix) {
             return Ok(None);
         }
+        if rib.is_ruled(prefix) {
+            let is_there = prefix.prefix_len() == 0 || rib.best(prefix).is_some();
+            return Ok(is_there.then_some(Way::Local));
+        }
         match rib.best(prefix) {
             Some(best) => self.way_of(writers, prefix, &best).map(Some),
             None => self.host_way(writers, rib, prefix),

@@ -8,4 +8,5 @@
 pub mod decode;
 pub mod forward;
 pub mod rib;
+pub mod rules;
 pub mod text;

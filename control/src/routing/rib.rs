@@ -6,7 +6,8 @@
 //! (net/ipv6/ip6_fib.c) do.
 
 use super::decode::News;
-use ipnet::IpNet;
+use super::rules::Rules;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -106,7 +107,7 @@ pub enum Placing {
     Replace,
     /// Behind those of its metric (NLM_F_APPEND).
     Append,
-    /// Before those of its metric.
+    /// Before those of its metric; of IPv6 behind them.
     Create,
 }
 
@@ -144,6 +145,8 @@ pub struct Rib {
     objects: HashMap<u32, Object>,
     /// By object: the prefixes whose routes use it, also through groups.
     users: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// Rules that may lead to tables that are not kept here.
+    rules: Rules,
     /// Devices that are not up.
     down: HashSet<u32>,
     reading: u64,
@@ -171,6 +174,8 @@ impl Rib {
             News::ObjectGone(id) => self.remove_object(id, touched),
             News::DeviceUp(ifindex) => self.device_up(ifindex, touched),
             News::DeviceDown(ifindex) => self.device_down(ifindex, touched),
+            News::Rule(rule) => self.change_rules(touched, |rules, reading| rules.add(rule, reading)),
+            News::RuleGone(rule) => self.change_rules(touched, |rules, _| rules.remove(&rule)),
             News::Neighbour { .. } => {}
         }
     }
@@ -183,6 +188,8 @@ impl Rib {
         }
         let kept = Kept { route, seen: self.reading };
         let list = self.routes.entry(prefix).or_default();
+        // Most have one. A vector's first step is room for four.
+        list.reserve_exact(1);
         let rank = |kept: &Kept| (kept.route.table, kept.route.metric);
         let own = rank(&kept);
         touched.insert(prefix);
@@ -195,18 +202,23 @@ impl Rib {
         let replaced = match (prefix, placing) {
             // IPv6 shows all next hops of a metric that are reached by gateways in each message, whatever the flags; those
             // without one stand for themselves, by device.
+            // What is replaced is of the same kind in this, or else the first of all.
+            (IpNet::V6(_), Placing::Replace) => {
+                let is_like = |n: &usize| has_gateway(&list[*n].route) == has_gateway(&kept.route);
+                equals.clone().find(is_like).or_else(|| equals.clone().next())
+            }
             (IpNet::V6(_), _) => equals.clone().find(|n| is_same_v6(&list[*n].route, &kept.route)),
             (IpNet::V4(_), Placing::Replace) => (!equals.is_empty()).then_some(equals.start),
             (IpNet::V4(_), _) => None,
         };
-        match (replaced, placing) {
-            (Some(at), _) => {
+        match (replaced, prefix, placing) {
+            (Some(at), ..) => {
                 let old = std::mem::replace(&mut list[at], kept);
                 self.forget_use(&old.route);
                 return;
             }
-            (None, Placing::Append) => list.insert(equals.end, kept),
-            (None, _) => list.insert(equals.start, kept),
+            (None, IpNet::V6(_), _) | (None, _, Placing::Append) => list.insert(equals.end, kept),
+            (None, ..) => list.insert(equals.start, kept),
         }
         self.count += 1;
     }
@@ -320,6 +332,25 @@ impl Rib {
         for prefix in prefixes {
             touched.insert(prefix);
             self.drop_where(prefix, gone);
+        }
+        self.change_rules(touched, Rules::sweep);
+    }
+
+    /// Only the kernel knows the way of packets of this prefix's family: it has rules that lead to other tables.
+    pub fn is_ruled(&self, prefix: &IpNet) -> bool {
+        self.rules.are_there()[usize::from(prefix.addr().is_ipv6())]
+    }
+
+    fn change_rules(&mut self, touched: &mut BTreeSet<IpNet>, change: impl FnOnce(&mut Rules, u64)) {
+        let before = self.rules.are_there();
+        change(&mut self.rules, self.reading);
+        let now = self.rules.are_there();
+        let everything = [IpNet::from(Ipv4Net::default()), IpNet::from(Ipv6Net::default())];
+        for (family, all) in everything.into_iter().enumerate().filter(|(family, _)| before[*family] != now[*family]) {
+            let who = if now[family] { "the kernel forwards" } else { "the workers forward" };
+            tracing::warn!("{who} what {all} covers from now on: a rule (`ip rule`) to other tables came or went");
+            touched.insert(all);
+            touched.extend(self.routes.keys().filter(|prefix| prefix.addr().is_ipv6() == all.addr().is_ipv6()));
         }
     }
 
@@ -444,12 +475,16 @@ fn is_same_hop(a: &NextHop, b: &NextHop) -> bool {
     (a.ifindex, a.gateway) == (b.ifindex, b.gateway)
 }
 
+/// It can be one of several ways, for IPv6 (`rt6_qualify_for_ecmp`).
+fn has_gateway(route: &Route) -> bool {
+    matches!(&route.hops, Hops::Own(hops) if hops.iter().any(|hop| hop.gateway.is_some()))
+}
+
 /// Two messages on routes of one prefix, table and metric speak of the same route.
 fn is_same_v6(a: &Route, b: &Route) -> bool {
-    let by_gateway = |hops: &[NextHop]| hops.iter().any(|hop| hop.gateway.is_some());
     match (&a.hops, &b.hops) {
         (Hops::Object(_), Hops::Object(_)) => true,
-        (Hops::Own(a), Hops::Own(b)) if by_gateway(a) || by_gateway(b) => by_gateway(a) && by_gateway(b),
+        (Hops::Own(_), Hops::Own(_)) if has_gateway(a) || has_gateway(b) => has_gateway(a) && has_gateway(b),
         (Hops::Own(a), Hops::Own(b)) => a.iter().map(|hop| hop.ifindex).eq(b.iter().map(|hop| hop.ifindex)),
         _ => false,
     }

@@ -137,9 +137,20 @@ impl<'a> World<'a> {
 
     fn compare(&self, addresses: &BTreeSet<IpAddr>, title: &str) {
         for address in addresses {
-            assert_eq!(self.ours(*address), self.kernels(*address), "{title}: {address}");
+            let [ours, kernels] = [self.ours(*address), self.kernels(*address)].map(without_lone_weight);
+            assert_eq!(ours, kernels, "{title}: {address}");
         }
     }
+}
+
+/// A weight says nothing where there is no choice, and the kernel does not always show it then.
+fn without_lone_weight(mut best: Option<Best>) -> Option<Best> {
+    if let Some(Best { hops, .. }) = &mut best
+        && let [hop] = &mut hops[..]
+    {
+        hop.weight = 1;
+    }
+    best
 }
 
 /// As [`Rib::best`] gives them.
@@ -263,7 +274,9 @@ fn random_changes() {
             let probes = probes();
             world.compare(&probes, "at first");
             for round in 0..12 {
-                let lines: Vec<String> = (0..1 + dice.below(12)).map(|_| change(&mut dice)).collect();
+                // Few, which a failure shows well, and many.
+                let most = if round % 2 == 0 { 12 } else { 200 };
+                let lines: Vec<String> = (0..1 + dice.below(most)).map(|_| change(&mut dice)).collect();
                 world.batch(&lines).await;
                 world.compare(&probes, &format!("seed {seed}, round {round}, {lines:#?}"));
             }

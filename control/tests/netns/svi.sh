@@ -46,6 +46,19 @@ reaches c10 10.7.0.1
 ip route del 10.7.0.0/16
 reaches_not c10 10.7.0.1
 
+say "a rule to another table is followed, by the kernel"
+ip route add 10.7.0.0/16 via 192.168.20.9 table 100
+reaches_not c10 10.7.0.1
+ip rule add from 192.168.10.0/24 lookup 100
+reaches c10 10.7.0.1
+check "route show says who forwards" wait_for 5 bash -c "shuntctl route show 192.168.20.0/24 | grep -q 'kernel: rules lead to other tables'"
+in_ns c10 ping -n -q -f -c 2000 10.7.0.1 >"$OUT/flood" || true
+check "not only as many as there may be exceptions" grep -q ' 0% packet loss' "$OUT/flood"
+ip rule del from 192.168.10.0/24 lookup 100
+reaches_not c10 10.7.0.1
+check "then the workers do again" wait_for 5 bash -c "shuntctl route show 192.168.20.0/24 | grep -q 'workers$'"
+ip route del 10.7.0.0/16 table 100
+
 say "routes and neighbours of our own"
 shuntctl -- create Route prefix=10.7.0.0/16 next_hops='"via 192.168.20.9 dev vlan20"' >"$OUT/route"
 check "no error" test -z "$(row_error Route)"
