@@ -64,13 +64,14 @@ guest() {
     done
 }
 
-# frr MACHINE <frr.conf: zebra, bgpd and bfdd.
+# frr MACHINE [DAEMON…] <frr.conf: zebra with bgpd and bfdd, or with others.
+FRR_DAEMONS=(zebra bgpd bfdd)
 frr() {
-    local d; rm -rf "/etc/frr/$1" "/run/frr/$1"; mkdir -p "/etc/frr/$1" "/run/frr/$1"
+    local d; [ $# = 1 ] || FRR_DAEMONS=(zebra "${@:2}"); rm -rf "/etc/frr/$1" "/run/frr/$1"; mkdir -p "/etc/frr/$1" "/run/frr/$1"
     { cat; printf 'log file %s\n' "$OUT/$1.frr"; } >"/etc/frr/$1/frr.conf"
     touch "/etc/frr/$1/vtysh.conf" "$OUT/$1.frr"
     chown -R frr:frr "/etc/frr/$1" "/run/frr/$1" "$OUT/$1.frr"
-    for d in zebra bgpd bfdd; do
+    for d in "${FRR_DAEMONS[@]}"; do
         ip netns exec "$1" "/usr/lib/frr/$d" -N "$1" -P 0 >>"$OUT/$1.frr-start" 2>&1 &
         wait_for 10 test -S "/run/frr/$1/$d.vty"
     done

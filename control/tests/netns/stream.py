@@ -2,7 +2,8 @@
 """How many packets does an event cost? Paced UDP flows with sequence numbers; the receiver says what was missing. And a scan.
 
 stream.py send ADDRESS PORT FLOWS INTERVAL_MS    until SIGTERM; flow i has the source port 20000 + i
-stream.py receive PORT                           until SIGTERM; then one JSON object: by flow, received, lost, and longest gap
+stream.py receive PORT                           until SIGTERM; then one JSON object: by flow, received, lost,
+                                                 longest gap, and when the last one was sent
 stream.py scan NETWORK PORT                      one datagram to each address of it
 """
 
@@ -14,7 +15,7 @@ import struct
 import sys
 import time
 
-RECORD = struct.Struct("!HQ")  # flow, sequence number
+RECORD = struct.Struct("!HQd")  # flow, sequence number, when it was sent
 
 
 def send(address, port, flows, interval_ms):
@@ -29,7 +30,7 @@ def send(address, port, flows, interval_ms):
     while True:
         for flow, sock in enumerate(sockets):
             try:
-                sock.sendto(RECORD.pack(flow, number), (address, int(port)))
+                sock.sendto(RECORD.pack(flow, number, time.time()), (address, int(port)))
             except OSError:
                 pass  # an ICMP error that came back: the packet counts as lost
         number += 1
@@ -45,13 +46,13 @@ def receive(port):
     flows = {}
     try:
         while True:
-            flow, number = RECORD.unpack(sock.recv(2048))
+            flow, number, sent = RECORD.unpack(sock.recv(2048))
             now = time.monotonic()
             seen = flows.setdefault(flow, {"first": number, "last": number, "received": 0, "at": now, "gap_ms": 0})
             seen["received"] += 1
             seen["last"] = max(seen["last"], number)
             seen["gap_ms"] = max(seen["gap_ms"], round((now - seen["at"]) * 1000))
-            seen["at"] = now
+            seen["at"], seen["last_sent"] = now, sent
     except SystemExit:
         for seen in flows.values():
             seen["lost"] = seen.pop("last") - seen.pop("first") + 1 - seen["received"]
