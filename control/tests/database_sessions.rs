@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use shunt_control::fuzzing::{contents, fuzz_canary, fuzz_journal, fuzz_rpc, fuzz_transaction};
-use shunt_control::rpc::{Daemon, Hub, MESSAGE_MAX, NESTING_MAX, Peer, QUEUE_BUSY, SessionId};
+use shunt_control::rpc::{CONNECTIONS_MAX, Daemon, Hub, MESSAGE_MAX, NESTING_MAX, Peer, QUEUE_BUSY, SessionId};
 use shunt_control::schema::vswitch;
 use shunt_control::store::Store;
 use std::cell::RefCell;
@@ -391,6 +391,46 @@ fn a_client_that_does_not_read_is_not_read() {
     assert_eq!((steps, world.hub.is_reading(client)), (1, false), "one reply waits, the next request does too");
     assert_eq!(world.read(client).len(), 1);
     assert!(world.hub.is_reading(client) && world.hub.step(client, world.now));
+}
+
+#[test]
+fn who_loses_least_gives_way_to_another() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..CONNECTIONS_MAX).map(|_| world.connect()).collect();
+    let mut gone = Vec::new();
+    let mut gives_way = |world: &mut World| {
+        let made = world.hub.make_room();
+        let over = |client: &&SessionId| !gone.contains(*client) && world.hub.is_over(**client);
+        let over: Vec<_> = clients.iter().filter(over).copied().collect();
+        over.iter().for_each(|client| world.hub.disconnect(*client));
+        gone.extend(&over);
+        assert_eq!(made, over.len() == 1, "{over:?}");
+        over.first().copied()
+    };
+    // These follow, wait, and own a lock: they are never idle. The next one has just said something.
+    world.call(clients[0], "monitor", json!(["Open_vSwitch", "m", {"Bridge": {}}]));
+    world.send(clients[1], "transact", json!(["Open_vSwitch", wait_for(9, None)]), json!(1));
+    world.call(clients[2], "lock", json!(["l"]));
+    world.call(clients[3], "echo", json!([]));
+    assert_eq!(gives_way(&mut world), Some(clients[4]), "silent for the longest time");
+    assert!(world.hub.make_room(), "there is room");
+    // A process with two is the first to lose one, though it spoke last.
+    let twin = world.hub.connect(Peer { uid: 6, pid: Some(7) }, Rc::default());
+    world.call(clients[5], "echo", json!([]));
+    world.call(twin, "echo", json!([]));
+    assert_eq!(gives_way(&mut world), Some(clients[5]));
+    // Nobody is idle, nobody has two: they stay, and it is the other who has to go.
+    let follows = |world: &mut World, client| {
+        let reply = world.call(client, "monitor", json!(["Open_vSwitch", "m", {"Bridge": {}}]));
+        assert_eq!(reply["error"], json!(null));
+    };
+    clients[6..].iter().chain([&twin]).for_each(|client| follows(&mut world, *client));
+    let another = world.connect();
+    follows(&mut world, another);
+    assert_eq!(gives_way(&mut world), Some(clients[3]), "the only idle one");
+    let another = world.connect();
+    follows(&mut world, another);
+    assert_eq!(gives_way(&mut world), None);
 }
 
 #[test]

@@ -10,14 +10,18 @@ use super::lock::Locks;
 use super::message::{self, Message};
 use super::methods;
 use super::monitor::Monitor;
-use super::{Daemon, Feed, GROUP_BYTES_MAX, GROUP_MAX, PER_SESSION_MAX, Peer, QUEUE_BUSY, QUEUE_MAX, server_database};
+use super::{
+    CONNECTIONS_MAX, Daemon, Feed, GROUP_BYTES_MAX, GROUP_MAX, PER_SESSION_MAX, Peer, QUEUE_BUSY, QUEUE_MAX,
+    server_database,
+};
 use crate::database::{Database, Delta};
 use crate::schema::vswitch;
 use crate::store::{Reply, Request, Store};
 use crate::transaction::OperationError;
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -45,9 +49,13 @@ pub(super) struct Session {
     pub(super) waiting: Vec<Waiting>,
     /// What the connection carries from now on.
     pub(super) feed: Option<Box<dyn Feed>>,
+    /// It carries that.
+    feeds: bool,
+    /// The hub's count of messages when it last sent something.
+    heard: u64,
     /// Nothing more is read; the connection ends when the output is out.
     ending: bool,
-    /// The client does not read; the connection ends now.
+    /// The client does not read, or gave way to another; the connection ends now.
     dead: bool,
     wake: Rc<Notify>,
 }
@@ -60,10 +68,15 @@ impl Session {
         let bytes = json.to_string().into_bytes();
         if self.output.len() + bytes.len() > QUEUE_MAX {
             tracing::warn!("client {:?} does not read its messages: cut off", self.peer);
-            self.dead = true;
-            self.output = VecDeque::new();
+            return self.cut_off();
         }
         self.output.extend(bytes);
+        self.wake.notify_one();
+    }
+
+    fn cut_off(&mut self) {
+        self.dead = true;
+        self.output = VecDeque::new();
         self.wake.notify_one();
     }
 
@@ -91,6 +104,8 @@ pub struct Hub {
     /// Told when there are such.
     pub(super) to_commit: Rc<Notify>,
     last: u64,
+    /// Messages so far, or parts of such.
+    heard: u64,
     /// Told when [`Hub::deadline`] may have changed.
     pub(super) timer: Rc<Notify>,
 }
@@ -115,13 +130,36 @@ impl Hub {
             gathered_bytes: 0,
             to_commit,
             last: 0,
+            heard: 0,
             timer,
         }
+    }
+
+    /// Makes room for another client. Where all places are taken one gives way that loses nothing but its connection; of those
+    /// one of the process that has the most, and of those the one that was silent the longest. False if each client follows
+    /// or waits for something and is alone in its process.
+    pub fn make_room(&mut self) -> bool {
+        let live = || self.sessions.iter().filter(|(_, session)| !session.dead);
+        if live().count() < CONNECTIONS_MAX {
+            return true;
+        }
+        let mut of_process: HashMap<Peer, usize> = HashMap::new();
+        live().for_each(|(_, session)| *of_process.entry(session.peer).or_default() += 1);
+        let claim = |(id, session): (&SessionId, &Session)| {
+            let is_idle = session.monitors.is_empty() && session.waiting.is_empty() && self.locks.count(*id) == 0;
+            (is_idle, of_process[&session.peer], Reverse(session.heard), *id)
+        };
+        // Feeds are few.
+        let least = live().filter(|(_, session)| session.feed.is_none() && !session.feeds).map(claim).max();
+        let Some((is_idle, of_process, _, id)) = least else { return false };
+        let gives_way = is_idle || of_process > 1;
+        self.sessions.get_mut(&id).filter(|_| gives_way).map(Session::cut_off).is_some()
     }
 
     /// A client connected. `wake` is told when there is output for it.
     pub fn connect(&mut self, peer: Peer, wake: Rc<Notify>) -> SessionId {
         self.last += 1;
+        self.heard += 1;
         let id = SessionId(self.last);
         let session = Session {
             peer,
@@ -130,6 +168,8 @@ impl Hub {
             monitors: Vec::new(),
             waiting: Vec::new(),
             feed: None,
+            feeds: false,
+            heard: self.heard,
             ending: false,
             dead: false,
             wake,
@@ -149,17 +189,16 @@ impl Hub {
     /// What the client is to get from now on, once it has its replies.
     pub fn take_feed(&mut self, id: SessionId) -> Option<Box<dyn Feed>> {
         let session = self.sessions.get_mut(&id).filter(|session| session.output.is_empty())?;
-        session.feed.take()
-    }
-
-    /// Number of sessions.
-    pub fn connections(&self) -> usize {
-        self.sessions.len()
+        let feed = session.feed.take();
+        session.feeds |= feed.is_some();
+        feed
     }
 
     /// A client sent bytes; [`Hub::step`] looks at them.
     pub fn receive(&mut self, id: SessionId, bytes: &[u8]) {
+        self.heard += 1;
         if let Some(session) = self.sessions.get_mut(&id) {
+            session.heard = self.heard;
             session.input.push(bytes);
         }
     }

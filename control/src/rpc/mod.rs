@@ -43,7 +43,7 @@ pub const GROUP_MAX: usize = 256;
 pub const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// Who asks: the process at the other end of the socket when it connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer {
     /// Its user.
     pub uid: u32,

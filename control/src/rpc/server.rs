@@ -106,10 +106,12 @@ pub async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    if hub.borrow().connections() < CONNECTIONS_MAX {
+                    if hub.borrow_mut().make_room() {
                         connections.spawn_local(connection(stream, Rc::clone(&hub)));
+                        // What came with the connection is answered before more are taken; and who has to go goes.
+                        tokio::task::yield_now().await;
                     } else {
-                        tracing::warn!("{CONNECTIONS_MAX} clients are connected: another one is turned away");
+                        tracing::warn!("{CONNECTIONS_MAX} clients follow or wait for something: another is turned away");
                     }
                 }
                 Err(error) => {

@@ -107,6 +107,11 @@ check "2000 connections" wait_for 30 grep -q held "$OUT/load"
 tx=$(metric 'shunt_port_transmit_packets_total{port="c2"')
 frames send c1 --count 1000 --size 100 --every 0.0001
 check "1000 packets pass meanwhile, and metrics tell so" wait_for 10 equal 'shunt_port_transmit_packets_total{port="c2"' $((tx + 1000))
+check "and the daemon obeys while they are there" shuntctl set Port c1 tag=11
+shuntctl capture c1 -c 1 >"$OUT/seen" 2>&1 & one=$!
+sees() { frames send c1; grep -q ' c1 in ' "$OUT/seen"; }
+check "and shows what it does" wait_for 10 sees
+wait $one
 exec 9>&-
 wait $load
-check "and the daemon obeys" wait_for 5 shuntctl set Port c1 tag=11
+check "and when they are gone" shuntctl set Port c1 tag=12
