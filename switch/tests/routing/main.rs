@@ -2,6 +2,7 @@
 //!
 //! Random packets of both families, right ones and wrong ones, beside a router that is written down plainly.
 
+mod captured;
 mod world;
 
 use shunt_ffi::alloc::Counting;
