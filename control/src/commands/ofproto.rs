@@ -6,23 +6,28 @@
 use super::Context;
 use crate::capture::line;
 use crate::model::parse_mac;
+use crate::sflow::flows;
 use serde_json::{Value, json};
 use shunt_switch::capture::Seen;
-use shunt_switch::config::PortIndex;
+use shunt_switch::config::{PortIndex, Snooping};
 use shunt_switch::explain::{Explained, explain};
-use shunt_switch::limits::FRAME_MIN;
+use shunt_switch::limits::{FRAME_MIN, PORTS_MAX};
 use shunt_switch::path::route::flow_header;
 use shunt_switch::reason::Reason;
 use shunt_switch::table::guard::Guard;
+use shunt_switch::table::mdb::Found;
 use shunt_switch::tap::Outcome;
 use shunt_switch::wire::checksum::Sum;
+use shunt_switch::wire::ethernet::{IPV4, IPV6, Mac};
+use shunt_switch::wire::membership::{self, Meaning};
 use shunt_switch::wire::vlan::{TPID_8021Q, Tag};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// The steps that can drop, in their order.
-const STEPS: [&str; 9] = ["parse", "police", "reserved", "vlan_in", "learn", "lookup", "storm", "route", "egress"];
+/// The steps that decide something, in their order.
+const STEPS: [&str; 11] =
+    ["parse", "police", "reserved", "vlan_in", "learn", "lookup", "storm", "snoop", "route", "egress", "mirror"];
 
 /// The step that drops for a reason.
 fn step_of(reason: Reason) -> &'static str {
@@ -70,7 +75,8 @@ pub(super) fn trace(context: &mut Context<'_>, args: &[String]) -> Result<Value,
     let guard = |index: PortIndex| ports.get(&index).and_then(|(_, port)| Guard::new(&port.guard.config));
     let live = state.snapshot().ok_or("nothing is in force yet")?;
     let explained = explain(live, port.index, &octets, context.now, guard);
-    let told = Told { name, bridge: &port.bridge, octets: &octets, explained: &explained, ports: &ports };
+    let snooping = live.bridge_of(port.index).and_then(|bridge| bridge.snooping.as_ref());
+    let told = Told { name, bridge: &port.bridge, octets: &octets, explained: &explained, ports: &ports, snooping };
     Ok(if context.json { told.json() } else { told.text().into() })
 }
 
@@ -80,6 +86,8 @@ struct Told<'a> {
     octets: &'a [u8],
     explained: &'a Explained,
     ports: &'a BTreeMap<PortIndex, (&'a str, &'a crate::state::Port)>,
+    /// If the bridge snoops.
+    snooping: Option<&'a Snooping>,
 }
 
 impl Told<'_> {
@@ -129,26 +137,47 @@ impl Told<'_> {
             "lookup" => self.destination(),
             "route" if is_routed => format!("{} takes it and sends it on", self.port(came.routed_from)),
             "route" => return None,
-            "egress" => match self.copies().is_empty() {
-                true => "no copy leaves".to_owned(),
-                false => self.copies().join(&format!("\n  {:<10}", "")),
-            },
+            "snoop" => return self.snoop(came.vlan?),
+            "egress" => lines(&self.copies(false)).unwrap_or("no copy leaves".to_owned()),
+            "mirror" => return lines(&self.copies(true)),
             _ => "passes".to_owned(),
         })
     }
 
-    fn copies(&self) -> Vec<String> {
-        let out = self.explained.seen.iter().filter(|(seen, _)| seen.is_out);
+    /// Whom a packet to a group is for, on a bridge that snoops.
+    fn snoop(&self, vlan: u16) -> Option<String> {
+        let snooping = self.snooping?;
+        let (ethertype, packet) = flows::payload(self.octets)?;
+        let mac = self.octets.first_chunk().map(|octets| Mac::new(*octets))?;
+        if !mac.is_group() || mac == Mac::BROADCAST || !matches!(ethertype, IPV4 | IPV6) {
+            return None;
+        }
+        let group = match membership::parse(ethertype, packet) {
+            Meaning::Report(_) => return Some("a report: it goes on to routers".to_owned()),
+            Meaning::Query { .. } => return Some("a query: it goes to all".to_owned()),
+            Meaning::Everybody => return Some("a group of the link: it goes to all".to_owned()),
+            Meaning::Data(group) => group,
+        };
+        let mut members = Vec::with_capacity(PORTS_MAX);
+        Some(match snooping.mdb.members(vlan, group, &mut members) {
+            Found::Known => {
+                let names: Vec<_> = members.iter().map(|port| self.port(*port)).collect();
+                format!("members of {group} are on {}", names.join(", "))
+            }
+            _ if snooping.flood_unregistered => format!("nobody has joined {group}: it goes to all"),
+            _ => format!("nobody has joined {group}: it goes to routers"),
+        })
+    }
+
+    /// What leaves, or should: by the packet's own way, or as mirrors' copies.
+    fn copies(&self, mirrored: bool) -> Vec<String> {
+        let out = self.explained.seen.iter().filter(|(seen, _)| seen.is_out && is_mirrored(seen) == mirrored);
         let text = |(seen, octets): &(Seen, Vec<u8>)| {
             let port = self.port(seen.port);
             match seen.outcome {
                 Outcome::Dropped { reason, .. } => format!("{port}: dropped: {}: {}", reason.name(), reason.text()),
                 _ => {
-                    let how = match (seen.is_routed, seen.from == PortIndex::NONE) {
-                        (true, _) => " (routed)",
-                        (_, true) => " (mirrored)",
-                        _ => "",
-                    };
+                    let how = if seen.is_routed { " (routed)" } else { "" };
                     format!("{port}{how}: {}, length {}", line::headers(octets), octets.len())
                 }
             }
@@ -170,6 +199,10 @@ impl Told<'_> {
         }
         if let Some(reason) = dropped {
             let _ = writeln!(out, "  {:<10}dropped: {}: {}", step_of(reason), reason.name(), reason.text());
+            // Mirrors get what was dropped, too.
+            let copies =
+                lines(&self.copies(true)).map_or(String::new(), |copies| format!("  {:<10}{copies}\n", "mirror"));
+            out += &copies;
         }
         out
     }
@@ -181,7 +214,7 @@ impl Told<'_> {
                 Outcome::Dropped { reason, .. } => Some(reason.name()),
                 _ => None,
             };
-            json!({"port": self.port(seen.port), "routed": seen.is_routed, "reason": reason, "packet": to_hex(octets)})
+            json!({"port": self.port(seen.port), "routed": seen.is_routed, "mirrored": is_mirrored(seen), "reason": reason, "packet": to_hex(octets)})
         });
         let came = self.came();
         json!({
@@ -194,6 +227,15 @@ impl Told<'_> {
             "copies": copies.collect::<Vec<_>>(),
         })
     }
+}
+
+fn is_mirrored(seen: &Seen) -> bool {
+    seen.is_out && !seen.is_routed && seen.from == PortIndex::NONE
+}
+
+/// Below each other; none of none.
+fn lines(copies: &[String]) -> Option<String> {
+    (!copies.is_empty()).then(|| copies.join(&format!("\n  {:<10}", "")))
 }
 
 fn to_hex(octets: &[u8]) -> String {

@@ -165,7 +165,7 @@ impl Flows {
 }
 
 /// EtherType, and where what follows it begins.
-fn payload(frame: &[u8]) -> Option<(u16, &[u8])> {
+pub fn payload(frame: &[u8]) -> Option<(u16, &[u8])> {
     let mut at = ethernet::ADDRESSES;
     loop {
         let ethertype = u16::from_be_bytes(*frame.get(at..)?.first_chunk()?);

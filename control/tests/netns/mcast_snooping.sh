@@ -51,6 +51,10 @@ check "nobody has joined: everybody" wait_for 5 sees c1 c2 c3
 join c2 239.1.1.1; FIRST=$JOINED
 check "c2's report is learned" wait_for 5 listed c2 239.1.1.1
 check "only c2" wait_for 5 sees c1 c2
+traced() { shuntctl trace br0 "in_port=c1,dl_src=02:00:00:00:00:01,dl_dst=01:00:5e:$1,udp,nw_src=10.0.0.1,nw_dst=$2" >"$OUT/traced"; grep -qE -- "^  snoop     $3" "$OUT/traced" || { cat "$OUT/traced"; return 1; }; }
+check "a trace tells who joined" traced 01:01:01 239.1.1.1 "members of 239.1.1.1 are on c2$"
+check "and that nobody has" traced 01:01:02 239.1.1.2 "nobody has joined 239.1.1.2: it goes to all"
+check "or that it is for the link" traced 00:00:01 224.0.0.1 "a group of the link: it goes to all"
 join c3 ff05::1:3
 check "an IPv6 group too" wait_for 5 listed c3 ff05::1:3
 check "as JSON" bash -c "shuntctl --format=json mdb/show br0 | jq -e 'any(.[]; .port == \"c2\" and .vlan == 10 and .group == \"239.1.1.1\" and (.querier | not) and .age_s < 60)'"

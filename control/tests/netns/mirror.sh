@@ -31,6 +31,10 @@ m3 untagged -> leaf=20
 m1 untagged dst=01:80:c2:00:00:0e -> probe=10
 m1 20 -> nobody
 END
+traced() { shuntctl trace br0 "in_port=m1,dl_src=$m1,$1" >"$OUT/traced"; grep -qE -- "$2" "$OUT/traced" || { cat "$OUT/traced"; return 1; }; }
+check "a trace tells of the mirror's copy" traced "dl_dst=$m2" '^  mirror    probe: '
+check "and of one of what is dropped" traced dl_dst=01:80:c2:00:00:0e '^  mirror    probe: '
+refute "of one of another VLAN" traced dl_vlan=20 '^  mirror '
 check "the mirror counts them" wait_for 5 statistic span tx_packets 4
 check "and their octets" statistic span tx_bytes 240
 
