@@ -6,6 +6,7 @@
 
 use crate::dataplane::Watched;
 use crate::routing::forward::Sizes;
+use crate::sflow;
 use shunt_switch::counters::{PortCounters, PortTotals};
 use shunt_switch::table::fdb::Fdb;
 use std::collections::BTreeMap;
@@ -31,8 +32,8 @@ pub struct Port {
     pub bridge: String,
     /// Blocks of the workers, and one of what the kernel dropped if the device is all its own.
     pub blocks: Vec<Arc<[PortCounters]>>,
-    /// Queues that workers poll, and octets of memory for frames; none of a port that shares its device.
-    pub device: Option<(usize, u64)>,
+    /// By queue, the worker that polls it; and octets of memory for frames. None of a port that shares its device.
+    pub device: Option<(Vec<usize>, u64)>,
 }
 
 /// What is not by port.
@@ -48,8 +49,8 @@ pub struct Rest {
     pub fib_bytes: u64,
     /// Snapshots so far.
     pub snapshots: u64,
-    /// sFlow datagrams sent, and those that the system did not take.
-    pub sflow_datagrams: (u64, u64),
+    /// What collectors were told.
+    pub sflow: sflow::Totals,
 }
 
 /// References to all counters at one time.

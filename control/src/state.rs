@@ -256,7 +256,7 @@ impl State {
     pub fn install(&mut self, model: &Model, touched: &BTreeSet<String>) -> Result<(), Stuck> {
         let relearning = self.update_bridges(model);
         let (removed, replaced) = self.update_ports(model, touched);
-        let held = self.move_queues(model, touched)?;
+        let moved = self.move_queues(model, touched)?;
         self.recompile(model, touched, &removed);
         let mirrors = self.mirrors.resolve(model, &self.ports, self.dataplane.cores().len());
         // Now numbers of ports still mean what they meant.
@@ -268,7 +268,7 @@ impl State {
         self.dataplane.install(&snapshot)?;
         self.snapshot = Some(snapshot);
         self.captures.installed(&mut self.dataplane)?;
-        if held {
+        if !moved.is_empty() {
             self.dataplane.resume()?;
         }
         // Only now does nobody learn by the old rules any more, and the removed ports' numbers may be used again.
@@ -290,7 +290,8 @@ impl State {
         removed.iter().for_each(|port| self.port_numbers.give_back(port.index.0));
         self.router.installed();
         self.router.pin(model, touched, &self.bridges, &self.ports);
-        self.publish(touched.iter().cloned().chain(removed.into_iter().map(|port| port.device)).collect());
+        let removed = removed.into_iter().map(|port| port.device);
+        self.publish(touched.iter().cloned().chain(moved).chain(removed).collect());
         Ok(())
     }
 

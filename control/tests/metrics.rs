@@ -7,6 +7,7 @@ use shunt_control::directory::{Directory, Port, Rest};
 use shunt_control::metrics::list::METRICS;
 use shunt_control::metrics::server::{self, Address, Limits};
 use shunt_control::metrics::{self, Control, Kind, Source};
+use shunt_control::sflow;
 use shunt_ffi::cpu;
 use shunt_switch::counters::PortCounters;
 use shunt_switch::reason::Reason;
@@ -28,7 +29,7 @@ fn port(name: &str, bridge: &str, n: u64, reasons: &[Reason]) -> (String, Option
     let kernel = PortCounters::default();
     kernel.dropped(Reason::RxNoFrame, 7);
     let blocks: Vec<Arc<[PortCounters]>> = vec![Arc::new([counters]), Arc::new([kernel])];
-    let port = Port { name: name.to_owned(), bridge: bridge.to_owned(), blocks, device: Some((2, 4096)) };
+    let port = Port { name: name.to_owned(), bridge: bridge.to_owned(), blocks, device: Some((vec![0, 1], 4096)) };
     (name.to_owned(), Some(port))
 }
 
@@ -43,7 +44,7 @@ fn source(ports: impl IntoIterator<Item = (String, Option<Port>)>) -> (Source, D
         vrfs: vec![(String::new(), Arc::default()), ("blue".to_owned(), Arc::default())],
         fib_bytes: 4096,
         snapshots: 3,
-        sflow_datagrams: (20, 1),
+        sflow: sflow::Totals { datagrams: 20, datagrams_lost: 1, packets: 2, drops: 3, counters: 4, lost: 5 },
     };
     directory.update(ports, rest);
     (Source { directory, control: Arc::new(Control::default()) }, dataplane)
@@ -111,7 +112,10 @@ fn a_strict_parser_finds_every_metric_and_its_labels() {
     assert_eq!(of("shunt_fdb_entries_limit", &[("bridge", "br0")]), Some(2048.0));
     assert_eq!(of("shunt_fib_routes", &[("vrf", "blue"), ("family", "ipv6")]), Some(0.0));
     assert_eq!(of("shunt_worker_burst_packets_bucket", &[("le", "127.0"), ("worker", "0")]), Some(0.0));
+    assert_eq!(of("shunt_queue_worker", &[("port", "veth1"), ("queue", "1")]), Some(1.0));
     assert_eq!(of("shunt_sflow_datagrams_lost_total", &[]), Some(1.0));
+    assert_eq!(of("shunt_sflow_samples_total", &[("kind", "drop")]), Some(3.0));
+    assert_eq!(of("shunt_sflow_samples_lost_total", &[]), Some(5.0));
     assert_eq!(of("shunt_control_transactions_total", &[]), Some(1.0));
     assert_eq!(of("shunt_control_apply_seconds_count", &[]), Some(1.0));
 }

@@ -12,7 +12,9 @@
 use crate::config::PortIndex;
 use crate::limits::{TAP_OCTETS, TAP_RECORDS};
 use crate::reason::Reason;
+use crate::table::next_hop::InterfaceIndex;
 use crate::time::Instant;
+use crate::wire::ethernet::Mac;
 use rtrb::{Consumer, Producer, RingBuffer};
 use shunt_ffi::Packet;
 
@@ -69,6 +71,8 @@ pub struct Record {
     pub vlan_out: Option<Vlan>,
     /// It was routed: the port of the router's interface that took it. [`PortIndex::NONE`] if not.
     pub routed_from: PortIndex,
+    /// And to whom.
+    pub next_hop: Option<(InterfaceIndex, Mac)>,
     /// Its fate.
     pub outcome: Outcome,
 }
@@ -151,6 +155,7 @@ mod tests {
             vlan_in: None,
             vlan_out: None,
             routed_from: PortIndex::NONE,
+            next_hop: None,
             outcome: Outcome::Flooded(2),
         }
     }

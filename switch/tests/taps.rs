@@ -78,6 +78,7 @@ fn vlan(vid: u16, pcp: u8) -> Option<Vlan> {
     Some(Vlan { vid, pcp })
 }
 
+/// Dell's switches told no priority, and no VLAN of what goes to several ports.
 #[test]
 fn a_sample_says_where_the_packet_came_in_and_left() {
     let every = || sampling(1, None, 1, 1);

@@ -77,8 +77,9 @@ pub const METRICS: &[Metric] = &[
     metric("shunt_port_transmit_bytes_total", COUNTER, "bytes", PORT, "Octets handed to the port's device, without FCS.", |all, out| ports(all, out, |totals| totals.tx_bytes)),
     metric("shunt_port_drops_total", COUNTER, "packets", &["port", "bridge", "reason"], "Packets dropped on the port; a reason appears with its first packet.", port_drops),
     metric("shunt_drops_total", COUNTER, "packets", &["reason"], "Packets dropped on all ports, those that are gone included; every reason, from the start.", drops),
-    metric("shunt_port_queues", GAUGE, "queues", PORT, "Queues of the port's device that workers poll.", |all, out| devices(all, out, |(queues, _)| queues as u64)),
-    metric("shunt_port_frame_memory_bytes", GAUGE, "bytes", PORT, "Memory for frames of the port's device.", |all, out| devices(all, out, |(_, bytes)| bytes)),
+    metric("shunt_port_queues", GAUGE, "queues", PORT, "Queues of the port's device that workers poll.", |all, out| devices(all, out, |workers, _| workers.len() as u64)),
+    metric("shunt_queue_worker", GAUGE, "number", &["port", "bridge", "queue"], "The worker that polls the queue.", queue_workers),
+    metric("shunt_port_frame_memory_bytes", GAUGE, "bytes", PORT, "Memory for frames of the port's device.", |all, out| devices(all, out, |_, bytes| bytes)),
 
     metric("shunt_fdb_entries", GAUGE, "addresses", BRIDGE, "Addresses that the bridge knows.", |all, out| tables(all, out, |stats| stats.current as u64)),
     metric("shunt_fdb_entries_limit", GAUGE, "addresses", BRIDGE, "Addresses that the bridge has room for.", |all, out| tables(all, out, |stats| stats.max as u64)),
@@ -105,8 +106,10 @@ pub const METRICS: &[Metric] = &[
     metric("shunt_worker_crossed_packets_total", COUNTER, "packets", WORKER, "Packets handed to other workers.", |all, out| workers(all, out, |load| load.crossed)),
     metric("shunt_worker_burst_packets", HISTOGRAM, "packets", WORKER, "Packets found at a visit to a queue that found any.", bursts),
 
-    metric("shunt_sflow_datagrams_total", COUNTER, "datagrams", &[], "sFlow datagrams sent to collectors.", |all, out| out.put(&[], all.view.rest.sflow_datagrams.0)),
-    metric("shunt_sflow_datagrams_lost_total", COUNTER, "datagrams", &[], "sFlow datagrams that the system did not take.", |all, out| out.put(&[], all.view.rest.sflow_datagrams.1)),
+    metric("shunt_sflow_datagrams_total", COUNTER, "datagrams", &[], "sFlow datagrams sent to collectors.", |all, out| out.put(&[], all.view.rest.sflow.datagrams)),
+    metric("shunt_sflow_datagrams_lost_total", COUNTER, "datagrams", &[], "sFlow datagrams that the system did not take.", |all, out| out.put(&[], all.view.rest.sflow.datagrams_lost)),
+    metric("shunt_sflow_samples_total", COUNTER, "samples", &["kind"], "sFlow samples in those datagrams: of packets, drops and counters.", samples),
+    metric("shunt_sflow_samples_lost_total", COUNTER, "samples", &[], "Packets that were drawn for a sample, and not told of because nobody had time for it.", |all, out| out.put(&[], all.view.rest.sflow.lost)),
 
     metric("shunt_control_transactions_total", COUNTER, "transactions", &[], "Transactions that changed the configuration.", |all, out| out.put(&[], all.control.transactions.load(Ordering::Relaxed))),
     metric("shunt_control_apply_seconds", HISTOGRAM, "seconds", &[], "From a transaction's acknowledgement until the workers go by it.", |all, out| out.put_histogram(&all.control.apply)),
@@ -134,9 +137,25 @@ fn drops(all: &Reading<'_>, out: Out<'_, '_>) -> fmt::Result {
     Reason::ALL.iter().try_for_each(|&reason| out.put(&[reason.name()], sum(reason)))
 }
 
-fn devices(all: &Reading<'_>, out: Out<'_, '_>, read: fn((usize, u64)) -> u64) -> fmt::Result {
-    let known = all.view.ports.iter().filter_map(|port| Some((port, port.device?)));
-    known.into_iter().try_for_each(|(port, device)| out.put(&[&port.name, &port.bridge], read(device)))
+fn devices(all: &Reading<'_>, out: Out<'_, '_>, read: fn(&[usize], u64) -> u64) -> fmt::Result {
+    let mut known = all.view.ports.iter().filter_map(|port| Some((port, port.device.as_ref()?)));
+    known.try_for_each(|(port, (workers, bytes))| out.put(&[&port.name, &port.bridge], read(workers, *bytes)))
+}
+
+fn queue_workers(all: &Reading<'_>, out: Out<'_, '_>) -> fmt::Result {
+    for (port, (workers, _)) in all.view.ports.iter().filter_map(|port| Some((port, port.device.as_ref()?))) {
+        for (queue, worker) in workers.iter().enumerate() {
+            out.put(&[&port.name, &port.bridge, &queue.to_string()], *worker)?;
+        }
+    }
+    Ok(())
+}
+
+fn samples(all: &Reading<'_>, out: Out<'_, '_>) -> fmt::Result {
+    let told = &all.view.rest.sflow;
+    [("packet", told.packets), ("drop", told.drops), ("counter", told.counters)]
+        .into_iter()
+        .try_for_each(|(kind, count)| out.put(&[kind], count))
 }
 
 fn tables(all: &Reading<'_>, out: Out<'_, '_>, read: fn(&Stats) -> u64) -> fmt::Result {

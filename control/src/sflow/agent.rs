@@ -118,9 +118,10 @@ impl Agent {
         is_due.map(|(source, state)| (state.due = next(state.due, polling, now), *source).1).collect()
     }
 
-    pub(super) fn sampled(&mut self, seen: &Seen<'_>, rate: u32) {
-        let (Some(active), source) = (&self.active, Source::Port(seen.input)) else { return };
-        let Some(state) = self.sources.get_mut(&source) else { return };
+    /// Tells of a packet; false if there is nobody to be told, or nothing known of its source.
+    pub(super) fn sampled(&mut self, seen: &Seen<'_>, rate: u32) -> bool {
+        let (Some(active), source) = (&self.active, Source::Port(seen.input)) else { return false };
+        let Some(state) = self.sources.get_mut(&source) else { return false };
         state.flows = state.flows.wrapping_add(1);
         let output = match seen.record.outcome {
             tap::Outcome::Sent(_) => Output::Port(seen.output),
@@ -146,11 +147,13 @@ impl Agent {
             count += 1;
         }
         self.samples.add(active.address, |xdr| sample.put((count, &records), xdr));
+        true
     }
 
-    pub(super) fn discarded(&mut self, seen: &Seen<'_>, reason: Reason) {
-        let (Some(active), source) = (&self.active, Source::Port(seen.input)) else { return };
-        let Some(state) = self.sources.get_mut(&source) else { return };
+    /// Tells of a drop; false as in [`Agent::sampled`].
+    pub(super) fn discarded(&mut self, seen: &Seen<'_>, reason: Reason) -> bool {
+        let (Some(active), source) = (&self.active, Source::Port(seen.input)) else { return false };
+        let Some(state) = self.sources.get_mut(&source) else { return false };
         state.discards = state.discards.wrapping_add(1);
         let sample = Discarded {
             sequence: state.discards,
@@ -163,17 +166,19 @@ impl Agent {
         let mut records = Xdr::default();
         records.record(&SampledHeader { len: seen.record.len, header: seen.header });
         self.samples.add(active.address, |xdr| sample.put((1, &records), xdr));
+        true
     }
 
-    /// Tells a source's counters.
-    pub(super) fn counted(&mut self, source: Source, counters: &[&dyn Record]) {
-        let Some(active) = &self.active else { return };
-        let Some(state) = self.sources.get_mut(&source) else { return };
+    /// Tells a source's counters; false as in [`Agent::sampled`].
+    pub(super) fn counted(&mut self, source: Source, counters: &[&dyn Record]) -> bool {
+        let Some(active) = &self.active else { return false };
+        let Some(state) = self.sources.get_mut(&source) else { return false };
         state.counters = state.counters.wrapping_add(1);
         let mut records = Xdr::default();
         counters.iter().for_each(|record| records.record(*record));
         let sample = CountersSample { sequence: state.counters, source };
         self.samples.add(active.address, |xdr| sample.put((counters.len() as u32, &records), xdr));
+        true
     }
 
     /// All that is to be told, as datagrams.

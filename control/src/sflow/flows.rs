@@ -227,6 +227,7 @@ mod tests {
             vlan_in: Some(Vlan { vid: 10, pcp: 0 }),
             vlan_out: None,
             routed_from: PortIndex::NONE,
+            next_hop: None,
             outcome: Outcome::Flooded(2),
         }
     }

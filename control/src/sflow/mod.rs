@@ -15,17 +15,18 @@ pub mod wire;
 
 use crate::dataplane::Dataplane;
 use crate::model::Model;
+use crate::routing::rib::NextHop;
 use crate::state::Port;
 use crate::state::router::Router;
 use agent::{Active, Agent, Seen, Wanted};
 use config::Settings;
 use flows::Flows;
 use shunt_switch::config::PortIndex;
-use shunt_switch::path::route::flow_hash;
 use shunt_switch::table::bucket::Bucket;
-use shunt_switch::table::next_hop::Hop;
+use shunt_switch::table::next_hop::InterfaceIndex;
 use shunt_switch::table::sampler::{Sampler, Sampling};
 use shunt_switch::tap::{Cause, Outcome, Record};
+use shunt_switch::wire::ethernet::Mac;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -50,8 +51,27 @@ pub struct Sflow {
     octets: Vec<u8>,
     /// The greatest flows among the samples.
     pub flows: Flows,
-    /// Datagrams sent, and those that the system did not take.
-    pub datagrams: (u64, u64),
+    /// What collectors were told.
+    pub totals: Totals,
+    /// Samples that workers have lost of the ports that there are.
+    lost: u64,
+}
+
+/// What collectors were told since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Datagrams sent, one for each collector.
+    pub datagrams: u64,
+    /// Datagrams that the system did not take.
+    pub datagrams_lost: u64,
+    /// Samples of packets.
+    pub packets: u64,
+    /// Drops.
+    pub drops: u64,
+    /// Samples of counters.
+    pub counters: u64,
+    /// Packets that were drawn for a sample, and did not fit a worker's tap.
+    pub lost: u64,
 }
 
 /// What the kernel says of devices and addresses.
@@ -81,8 +101,8 @@ struct Known {
 
 impl Default for Sflow {
     fn default() -> Self {
-        let (agents, ports, known, hosts, sockets, octets, flows, datagrams) = Default::default();
-        Self { started: Instant::now(), agents, ports, known, hosts, sockets, octets, flows, datagrams }
+        let (agents, ports, known, hosts, sockets, octets, flows, totals, lost) = Default::default();
+        Self { started: Instant::now(), agents, ports, known, hosts, sockets, octets, flows, totals, lost }
     }
 }
 
@@ -221,14 +241,16 @@ impl Sflow {
             Outcome::Flooded(_) => 0,
         };
         let taken_by = self.known.get(&record.routed_from).map(|known| &*known.name);
-        let routed = taken_by.and_then(|interface| route_of(router, interface, header));
+        let routed = taken_by.zip(record.next_hop).and_then(|(by, next_hop)| route_of(router, by, next_hop, header));
         let seen = Seen { record, header, input: input.ifindex, output, router: routed };
         match (record.cause, record.outcome) {
             (Cause::Sampled(rate), _) => {
                 self.flows.add(&input.name, record, header, rate);
-                agent.sampled(&seen, rate);
+                self.totals.packets += u64::from(agent.sampled(&seen, rate));
             }
-            (Cause::Dropped, Outcome::Dropped { reason, .. }) => agent.discarded(&seen, reason),
+            (Cause::Dropped, Outcome::Dropped { reason, .. }) => {
+                self.totals.drops += u64::from(agent.discarded(&seen, reason));
+            }
             (Cause::Dropped, _) => {}
         }
     }
@@ -248,7 +270,7 @@ impl Sflow {
     /// Tells counters.
     pub fn counted(&mut self, bridge: &str, source: Source, counters: &[&dyn wire::Record]) {
         if let Some(agent) = self.agents.get_mut(bridge) {
-            agent.counted(source, counters);
+            self.totals.counters += u64::from(agent.counted(source, counters));
         }
     }
 
@@ -266,6 +288,10 @@ impl Sflow {
 
     /// Sends them. What the system does not take is lost, and the next datagram's number tells that.
     pub fn send(&mut self, now: Instant) {
+        let blocks = self.ports.values().flat_map(|port| &port.blocks).flat_map(|block| block.iter());
+        let lost = blocks.map(|sampler| sampler.lost.get()).sum();
+        // Of a port that is gone nothing more is lost.
+        self.totals.lost += lost - std::mem::replace(&mut self.lost, lost).min(lost);
         for (targets, datagram) in self.take(now) {
             if self.sockets.is_none() {
                 self.sockets = open_sockets().ok();
@@ -274,8 +300,8 @@ impl Sflow {
             for target in targets {
                 let socket = if target.is_ipv4() { v4 } else { v6 };
                 let sent = socket.send_to(&datagram, target).is_ok();
-                self.datagrams.0 += u64::from(sent);
-                self.datagrams.1 += u64::from(!sent);
+                self.totals.datagrams += u64::from(sent);
+                self.totals.datagrams_lost += u64::from(!sent);
             }
         }
     }
@@ -339,22 +365,27 @@ fn address_toward(target: SocketAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|own| own.ip()).filter(|own| !own.is_unspecified())
 }
 
-/// By which route a packet went that the router's interface took: asked of the tables as they are now.
-fn route_of(router: &Router, interface: &str, frame: &[u8]) -> Option<ExtendedRouter> {
+/// By which route a packet went that the router's interface took, and that this next hop got. The prefixes are asked of the tables
+/// as they are now.
+fn route_of(router: &Router, interface: &str, next_hop: (InterfaceIndex, Mac), frame: &[u8]) -> Option<ExtendedRouter> {
     let vrf = &router.interfaces.get(interface)?.vrf;
-    let (source, destination, packet) = flows::addresses(frame)?;
+    let (source, destination, _) = flows::addresses(frame)?;
     let (net, best) = router.lookup(vrf, destination)?;
-    let hash = flow_hash(router.seed(), packet);
     let neighbours = &router.vrfs.get(vrf)?.forwarding;
-    let chosen = router.hop(vrf, destination, hash);
-    let is_chosen = |hop: &&crate::routing::rib::NextHop| match chosen {
-        Some(Hop::To(index, mac)) => {
-            neighbours.ifindex(index) == Some(hop.ifindex)
-                && hop.gateway.is_none_or(|gateway| neighbours.neighbour(hop.ifindex, gateway) == Some(mac))
-        }
-        _ => true,
+    let (index, mac) = next_hop;
+    let ifindex = neighbours.ifindex(index)?;
+    let got_it = |hop: &&NextHop| {
+        hop.ifindex == ifindex && hop.gateway.is_none_or(|gateway| neighbours.neighbour(ifindex, gateway) == Some(mac))
     };
-    let gateway = best.hops.iter().find(is_chosen).and_then(|hop| hop.gateway);
+    let gateway = match best.hops.iter().find(got_it) {
+        Some(hop) => hop.gateway,
+        // The route has changed since: whose address is it?
+        None => {
+            let of_it =
+                |(of, address, own): &(u32, IpAddr, Mac)| (*of, *own) == (ifindex, mac) && *address != destination;
+            neighbours.neighbours().find(of_it).map(|(_, address, _)| address)
+        }
+    };
     let nowhere: IpAddr =
         if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     Some(ExtendedRouter {

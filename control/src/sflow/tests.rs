@@ -1,5 +1,7 @@
 //! Does another decoder read in each datagram what the switch saw? And the faults of other exporters: are they ours?
 
+mod decoders;
+
 use super::wire::{Direction, EthernetCounters, IfCounters, PortName, Processor, Tables, UNKNOWN, VlanCounters};
 use super::*;
 use crate::model::Bridge;
@@ -101,6 +103,7 @@ fn sampled(port: u16, outcome: Outcome) -> Record {
         vlan_in: Some(Vlan { vid: 181, pcp: 5 }),
         vlan_out: Some(Vlan { vid: 182, pcp: 0 }),
         routed_from: PortIndex::NONE,
+        next_hop: None,
         outcome,
     }
 }
@@ -151,6 +154,19 @@ fn rate_pool_and_drops_are_those_in_force() {
     let [SampleData::FlowSampleExpanded(sample)] = &world.samples()[..] else { panic!("one flow sample") };
     assert_eq!((sample.sampling_rate, sample.sample_pool, sample.drops), (64, 1500, 3));
     assert_eq!(world.sflow.sampling_of("p1").expect("sampled").rate, 1000);
+}
+
+/// A probability of 32 bits, as the kernel's PSAMPLE has one, is no rate; and rates above 16 bits were cut (hsflowd).
+#[test]
+fn any_rate_is_told_as_it_is() {
+    let mut world = World::new(settings());
+    for rate in [1, 2, 3, 1000, 65_537, 100_000, u32::MAX] {
+        world.set(Some(Ok(Settings { sampling: rate, ..settings() })));
+        assert_eq!(world.sflow.sampling_of("p1").expect("sampled").rate, rate);
+        world.told(&Record { cause: Cause::Sampled(rate), ..sampled(1, Outcome::Flooded(2)) }, &packet(60));
+        let [SampleData::FlowSampleExpanded(sample)] = &world.samples()[..] else { panic!("one flow sample") };
+        assert_eq!(sample.sampling_rate, rate);
+    }
 }
 
 /// Of Open vSwitch: the agent's address was the collector's.

@@ -35,7 +35,7 @@ impl State {
             vrfs: vrfs.collect(),
             fib_bytes: self.router.fib_bytes(),
             snapshots: self.generation,
-            sflow_datagrams: self.sflow.datagrams,
+            sflow: self.sflow.totals,
         }
     }
 
@@ -55,7 +55,7 @@ impl State {
             name: name.to_owned(),
             bridge: port.map(|port| port.bridge.clone()).unwrap_or_default(),
             blocks,
-            device: device.map(|device| (device.workers.len(), device.frame_bytes)),
+            device: device.map(|device| (device.workers.clone(), device.frame_bytes)),
         })
     }
 }

@@ -79,9 +79,9 @@ impl State {
         Ok(())
     }
 
-    /// Moves queues to where they are to be polled. True if any moved: then nothing is received until the workers resume, so
-    /// that no packet overtakes another or finds its way out gone.
-    pub(super) fn move_queues(&mut self, model: &Model, touched: &BTreeSet<String>) -> Result<bool, Stuck> {
+    /// Moves queues to where they are to be polled. Returns the devices whose queues moved: then nothing is received until the
+    /// workers resume, so that no packet overtakes another or finds its way out gone.
+    pub(super) fn move_queues(&mut self, model: &Model, touched: &BTreeSet<String>) -> Result<Vec<String>, Stuck> {
         let names: BTreeSet<_> = if std::mem::take(&mut self.misplaced) {
             self.devices.keys().cloned().collect()
         } else {
@@ -95,9 +95,10 @@ impl State {
         };
         let moves: Vec<_> = names.into_iter().filter_map(place).collect();
         if moves.is_empty() {
-            return Ok(false);
+            return Ok(Vec::new());
         }
         self.dataplane.hold()?;
+        let moved = moves.iter().map(|(name, _)| name.clone()).collect();
         for (name, workers) in moves {
             let Some(mut device) = self.devices.remove(&name) else { continue };
             let sides = self.dataplane.recall(device.index)?;
@@ -107,7 +108,7 @@ impl State {
             tracing::debug!("{name}: its queues are polled by workers {:?}", device.workers);
             self.devices.insert(name, device);
         }
-        Ok(true)
+        Ok(moved)
     }
 
     /// Which worker polls what.

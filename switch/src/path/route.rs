@@ -156,6 +156,11 @@ impl Room {
         self.hops.get(place).and_then(|_| self.onward.records().get(place))
     }
 
+    /// The next hop of that packet.
+    pub fn next_hop(&self, place: usize) -> Option<(InterfaceIndex, Mac)> {
+        self.hops.get(place).copied()
+    }
+
     /// Reads the headers of all packets for the router. What cannot be routed here gets its fate at once.
     fn ask(&mut self, batch: &mut Batch, packets: &[Packet<'_>], router: &Router, config: &Snapshot, now: Instant) {
         self.asked.clear();

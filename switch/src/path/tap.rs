@@ -120,7 +120,9 @@ impl Burst<'_, '_> {
                 let second = self.router.second(routed).unwrap_or(meta);
                 let outcome = outcome(second, packet, exit);
                 let vlan_in = vlan_in(meta, packet, exit.config);
-                Record { port: meta.port, vlan_in, routed_from: port, ..record(second, packet, outcome, exit) }
+                let next_hop = self.router.next_hop(routed);
+                let second = record(second, packet, outcome, exit);
+                Record { port: meta.port, vlan_in, routed_from: port, next_hop, ..second }
             }
             _ => {
                 let outcome = outcome(meta, packet, exit);
@@ -147,6 +149,7 @@ fn record(meta: &Meta, packet: &Packet<'_>, outcome: Outcome, exit: &Exit<'_>) -
         vlan_in: vlan_in(meta, packet, exit.config),
         vlan_out: vlan_out(meta, outcome, exit.config),
         routed_from: PortIndex::NONE,
+        next_hop: None,
         outcome,
     }
 }

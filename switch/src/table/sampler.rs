@@ -127,9 +127,9 @@ mod tests {
         (chi - freedom) / (2.0 * freedom).sqrt()
     }
 
+    /// Of sFlow's reference code: a generator of 15 bits, which samples too often above 1:16375. Those rates are here, too.
     #[test]
     fn skips_are_even_from_one_to_twice_the_rate() {
-        // The greatest rates are above those at which a generator of 15 bits (that of sFlow's old reference) falls short.
         for rate in [2u32, 3, 64, 400, 16_375, 100_000, u32::MAX] {
             let span = 2 * u64::from(rate) - 1;
             let mut worst = f64::MIN;
