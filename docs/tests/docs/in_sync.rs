@@ -48,6 +48,22 @@ fn every_reason_is_tested() {
     none(untested.map(|reason| format!("no test makes {reason:?}")).collect());
 }
 
+/// What is said to be shown by a test is shown by one that there is.
+#[test]
+fn faults_of_other_exporters_have_tests() {
+    let tests: String = files(&[".rs"]).iter().map(|(path, text)| test_part(path, text)).collect();
+    let stories = files(&[".sh"]);
+    let text = read("docs/sflow.md");
+    let rows = crate::tree::table(&text, "Fault");
+    assert_eq!(rows.len(), 12);
+    let named: Vec<_> = rows.iter().flat_map(|row| quoted(&row[2])).collect();
+    assert!(named.len() >= rows.len(), "a row without a test");
+    let is_there = |name: &str| {
+        tests.contains(&format!("fn {name}()")) || stories.contains_key(&format!("control/tests/netns/{name}.sh"))
+    };
+    none(named.iter().filter(|name| !is_there(name)).map(|name| format!("no test or story is named {name}")).collect());
+}
+
 #[test]
 fn schema_columns_are_those_of_the_code() {
     let text = read("docs/schema.md");
