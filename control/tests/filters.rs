@@ -71,7 +71,7 @@ fn packet(dice: &mut Dice) -> Vec<u8> {
     let mac = |dice: &mut Dice| match dice.below(8) {
         0 => Mac(0xffff_ffff_ffff),
         1 => Mac(0x0100_5e01_0101),
-        n => Mac(0x0200_0000_0000 | n as u64 % 4),
+        n => Mac(0x0200_0000_0000 | (n as u64 % 4)),
     };
     let (destination, source) = (mac(dice), Mac(0x0200_0000_0000 | dice.below(4) as u64));
     let tags: Vec<_> = (0..dice.below(3)).map(|_| Tag::new(0x8100, [7, 9, 30][dice.below(3)], 0)).collect();
