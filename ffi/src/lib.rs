@@ -18,6 +18,7 @@ pub mod kernel;
 mod link;
 pub mod loopback;
 pub mod netns;
+pub mod options;
 pub mod packet;
 pub mod pcap;
 mod pool;
@@ -32,12 +33,11 @@ pub mod umem;
 pub mod words;
 pub mod xdp_query;
 
-pub use attachment::{
-    AttachError, Attachment, QueueOptions, RING_ENTRIES, WantedMode, XdpMode, XdpStatistics, drop_all,
-};
+pub use attachment::{AttachError, Attachment, WantedMode, XdpMode, XdpStatistics, drop_all};
 pub use error::SyscallError;
 pub use frame::FrameCount;
 pub use kernel::raise_limits;
+pub use options::{QueueOptions, RING_ENTRIES};
 pub use packet::{Packet, SEGMENTS_MAX, Segments};
 pub use program::{Claims, ProgramError, QUEUES_MAX};
 pub use promiscuous::Promiscuous;

@@ -272,31 +272,21 @@ impl Interface {
             number.filter(|number| (1..0xff00).contains(number))
         };
         let mut problem = None;
-        let n_rxq = options.get("n_rxq").and_then(|text| {
-            let n = text.parse().ok().filter(|&n| n > 0);
-            if n.is_none() {
-                problem = Some(format!("options:n_rxq={text} of {name} is not a number of queues: set it from 1 on"));
-            }
-            n
+        let n_rxq = setting(
+            options.get("n_rxq"),
+            |text| text.parse().ok().filter(|&n| n > 0),
+            &mut problem,
+            |text| format!("options:n_rxq={text} of {name} is not a number of queues: set it from 1 on"),
+        );
+        let n_rxq_desc = setting(options.get("n_rxq_desc"), ring_entries, &mut problem, |text| {
+            let (least, most) = RING_ENTRIES.into_inner();
+            format!(
+                "options:n_rxq_desc={text} of {name} is not a power of two from {least} to {most}: set it to 2048 for a port that gets bursts"
+            )
         });
-        let n_rxq_desc = options.get("n_rxq_desc").and_then(|text| {
-            let n = text.parse().ok().filter(|n: &u32| n.is_power_of_two() && RING_ENTRIES.contains(n));
-            if n.is_none() {
-                let (least, most) = RING_ENTRIES.into_inner();
-                problem = Some(format!(
-                    "options:n_rxq_desc={text} of {name} is not a power of two from {least} to {most}: set it to 2048 for a port that gets bursts"
-                ));
-            }
-            n
-        });
-        let affinity = row.get("other_config").get("pmd-rxq-affinity").and_then(|text| {
-            let affinity = parse_affinity(text);
-            if affinity.is_none() {
-                problem = Some(format!(
-                    "other_config:pmd-rxq-affinity={text} of {name} is not a list of queue:core: write \"0:3,1:5\""
-                ));
-            }
-            affinity
+        let affinity = row.get("other_config").get("pmd-rxq-affinity");
+        let affinity = setting(affinity, parse_affinity, &mut problem, |text| {
+            format!("other_config:pmd-rxq-affinity={text} of {name} is not a list of queue:core: write \"0:3,1:5\"")
         });
         let sflow_sampling = port
             .get("other_config")
@@ -337,6 +327,25 @@ impl Interface {
         };
         Some((name.to_owned(), interface))
     }
+}
+
+/// What a setting says, if it is there; one that says nothing becomes the problem.
+fn setting<T>(
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Option<T>,
+    problem: &mut Option<String>,
+    complaint: impl Fn(&str) -> String,
+) -> Option<T> {
+    let text = text?;
+    let value = parse(text);
+    if value.is_none() {
+        *problem = Some(complaint(text));
+    }
+    value
+}
+
+fn ring_entries(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|entries: &u32| entries.is_power_of_two() && RING_ENTRIES.contains(entries))
 }
 
 /// Which device an interface of this name and type stands for.
