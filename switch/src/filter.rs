@@ -202,16 +202,16 @@ fn is_known(instruction: &Instruction, behind: usize) -> bool {
 #[inline]
 fn load(packet: &Packet<'_>, at: u32, size: u16) -> Option<u32> {
     let at = at as usize;
-    let len = match size {
-        WORD => 4,
-        HALF => 2,
-        _ => 1,
+    let octets = packet.head().get(at..).unwrap_or_default();
+    let (number, len) = match size {
+        WORD => (octets.first_chunk().map(|octets| u32::from_be_bytes(*octets)), 4),
+        HALF => (octets.first_chunk().map(|octets| u16::from_be_bytes(*octets).into()), 2),
+        _ => (octets.first().map(|octet| u32::from(*octet)), 1),
     };
-    let number = |octets: &[u8]| octets.iter().fold(0, |number, octet| number << 8 | u32::from(*octet));
-    match packet.head().get(at..).and_then(|octets| octets.get(..len)) {
-        Some(octets) => Some(number(octets)),
-        None => load_scattered(packet, at, len).map(|octets| number(&octets[..len])),
-    }
+    number.or_else(|| {
+        let octets = load_scattered(packet, at, len)?;
+        Some(octets[..len].iter().fold(0, |number, octet| number << 8 | u32::from(*octet)))
+    })
 }
 
 /// The same of a packet in several pieces.
